@@ -91,7 +91,7 @@ class Activate(Struct, frozen=True, tag_field="t", tag="activate"):
 
 
 class Cancel(Struct, frozen=True, tag_field="t", tag="cancel"):
-    """Forget what is armed and whose window was not over when this was published."""
+    """Forget what is armed and had not begun when this was published: every earlier activation with at > rev."""
 
     campaign: str
     rev: int

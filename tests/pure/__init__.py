@@ -1,0 +1,1 @@
+"""Laws of the pure core. Nothing here needs a server, a socket or a clock."""
