@@ -1,0 +1,136 @@
+"""The operations: from a request that has been read and allowed to an answer.
+
+Thin on purpose: each calls one thing and dresses what it returns. Paths and roles are `fanout.control.routes`'s.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.requests import Request
+from starlette.responses import Response
+
+from fanout.control import origin
+from fanout.control.pressing import Press
+from fanout.control.services import Services
+from fanout.control.views import BundleView, CampaignList, CampaignView, Status
+from fanout.errors import StoreUnavailable
+from fanout.store.bundles import canonical
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request, after its caller and its body have been read."""
+
+    request: Request
+    services: Services
+    press: Press
+    body: Any
+
+    @property
+    def campaign_id(self) -> str:
+        return str(self.request.path_params["id"])
+
+
+def _json(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(msgspec.json.encode(value), status, headers=headers, media_type="application/json")
+
+
+def _campaign(view: CampaignView, status: int = 200) -> Response:
+    headers = {"ETag": view.etag}
+    if status == 201:
+        headers["Location"] = f"/v1/campaigns/{view.id}"
+    return _json(view, status, headers)
+
+
+async def list(call: Call) -> Response:
+    """Answer with every campaign."""
+    return _json(CampaignList(await call.services.actions.list()))
+
+
+async def create(call: Call) -> Response:
+    """Create a campaign: 201, or 200 if it was there already."""
+    view, created = await call.services.actions.create(call.body, call.press.by)
+    return _campaign(view, 201 if created else 200)
+
+
+async def show(call: Call) -> Response:
+    """Answer with one campaign."""
+    return _campaign(await call.services.actions.get(call.campaign_id))
+
+
+async def prefetch(call: Call) -> Response:
+    """Press prefetch."""
+    return _campaign(await call.services.actions.prefetch(call.campaign_id, call.body, call.press))
+
+
+async def activate(call: Call) -> Response:
+    """Press activate."""
+    return _campaign(await call.services.actions.activate(call.campaign_id, call.body, call.press))
+
+
+async def cancel(call: Call) -> Response:
+    """Press cancel."""
+    return _campaign(await call.services.actions.cancel(call.campaign_id, call.press))
+
+
+async def retract(call: Call) -> Response:
+    """Press retract."""
+    return _campaign(await call.services.actions.retract(call.campaign_id, call.body, call.press))
+
+
+async def close(call: Call) -> Response:
+    """Press close."""
+    return _campaign(await call.services.actions.close(call.campaign_id, call.press))
+
+
+async def readiness(call: Call) -> Response:
+    """Answer with who is ready."""
+    return _json(await call.services.actions.readiness(call.campaign_id))
+
+
+async def fleet(call: Call) -> Response:
+    """Answer with every worker."""
+    return _json(await call.services.actions.fleet())
+
+
+async def upload(call: Call) -> Response:
+    """Store a bundle: 201, or 200 if it was there already."""
+    content = canonical(call.body.stages)
+    new = not await call.services.bundles.exists(content.sha256)
+    await call.services.bundles.put(content)
+    path = f"/v1/bundles/{content.sha256}"
+    view = BundleView(content.sha256, len(content.data), call.services.config.bundle_url(content.sha256))
+    return _json(view, 201 if new else 200, {"Location": path})
+
+
+async def bundle(call: Call) -> Response:
+    """Answer with a bundle's bytes."""
+    return await origin.answer(call.request, call.services.bundles, call.request.path_params["sha256"])
+
+
+async def openapi(call: Call) -> Response:
+    """Answer with the document."""
+    return Response(call.services.openapi, media_type="application/json")
+
+
+async def healthz(call: Call) -> Response:
+    """Answer: this process runs, whatever the store does."""
+    return _json(Status("ok"))
+
+
+async def readyz(call: Call) -> Response:
+    """Answer: the store answers, or 503."""
+    try:
+        await call.services.ping()
+    except StoreUnavailable:
+        return _json(Status("unready"), 503)
+    return _json(Status("ok"))
+
+
+async def metrics(call: Call) -> Response:
+    """Answer with what Prometheus scrapes."""
+    return Response(generate_latest(call.services.metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})

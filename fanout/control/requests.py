@@ -1,0 +1,151 @@
+"""What callers send: one struct per body, and the reading of instants and windows. Pure.
+
+Seconds are for people, so requests have ``…_s``; inside and in answers everything is whole milliseconds.
+"""
+
+from __future__ import annotations
+
+import datetime
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct, field
+
+from fanout import limits, wire
+from fanout.control.config import PAST_MS_MAX
+from fanout.errors import InvalidInput
+
+Seconds = Annotated[float, Meta(description="Seconds; fractions are allowed.")]
+Instant = Annotated[int | str, Meta(description="Unix milliseconds, or ISO 8601 with a zone: 2026-07-01T20:00:00Z.")]
+Reason = Annotated[str, Meta(max_length=limits.REASON_CHARS_MAX, description="Why; it is kept with the activation.")]
+# No number of seconds that is meant seriously has more milliseconds; beyond it floats stop being exact.
+_SECONDS_MAX = 1e12
+
+
+class BundleInput(Struct, forbid_unknown_fields=True):
+    """A bundle: its content, or the name of one uploaded before, or one in the operator's own CDN.
+
+    Attributes:
+        stages: Content: an object per stage.
+        sha256: Name of a bundle uploaded before; with ``bytes`` and ``url``, of one that lives elsewhere.
+        bytes: Length of the content at ``url``.
+        url: Absolute http(s) URL.
+    """
+
+    stages: dict[str, dict[str, Any]] | None = None
+    sha256: str | None = None
+    bytes: int | None = None
+    url: Annotated[str, Meta(max_length=2048)] | None = None
+
+
+class VariantInput(Struct, forbid_unknown_fields=True):
+    """A bundle for the devices whose attributes include every pair of ``match``; the last matches all."""
+
+    bundle: BundleInput
+    match: dict[str, str] = {}
+
+
+class CreateCampaign(Struct, forbid_unknown_fields=True, kw_only=True):
+    """A new campaign; see `fanout.campaign.Campaign`."""
+
+    id: str
+    title: str
+    topic: str
+    stages: list[str]
+    variants: list[VariantInput]
+    threshold: float = 0.95
+    miss: wire.Miss = "fetch"
+    shadow: bool = False
+    retract_stage: str | None = None
+
+
+class UploadBundle(Struct, forbid_unknown_fields=True):
+    """A bundle's content: an object per stage."""
+
+    stages: dict[str, dict[str, Any]]
+
+
+class PrefetchRequest(Struct, forbid_unknown_fields=True, kw_only=True):
+    """Devices get the bundle over this window, which starts now, at ``from``, or in ``in_s`` seconds."""
+
+    window_s: Seconds
+    from_: Instant | None = field(name="from", default=None)
+    in_s: Seconds | None = None
+
+
+class ActivateRequest(Struct, forbid_unknown_fields=True, kw_only=True):
+    """Devices show this stage over this window, which starts now, at ``at``, or in ``in_s`` seconds.
+
+    Attributes:
+        share: Of the fleet, more than 0 and at most 1.
+        force: Activate although too few devices are ready; needs a reason.
+        miss: What a device without the bundle does; None leaves it to the campaign.
+    """
+
+    stage: str
+    window_s: Seconds
+    at: Instant | None = None
+    in_s: Seconds | None = None
+    share: float = 1.0
+    force: bool = False
+    reason: Reason = ""
+    miss: wire.Miss | None = None
+
+
+class RetractRequest(Struct, forbid_unknown_fields=True, kw_only=True):
+    """Devices go back to the stage shown before the newest activation, from now on, over this window."""
+
+    reason: Reason
+    window_s: Seconds = 0.0
+
+
+class NothingMore(Struct, forbid_unknown_fields=True):
+    """This action takes no fields; the body may be left out."""
+
+
+def milliseconds(seconds: float) -> int:
+    """Return seconds as whole milliseconds; the absurd ends up at a large number that limits will refuse."""
+    return round(max(-_SECONDS_MAX, min(seconds, _SECONDS_MAX)) * 1000)
+
+
+def instant_ms(name: str, instant: int | str | None, in_s: float | None, now_ms: int, ahead_ms_max: int) -> int:
+    """Return the instant asked for, now if none was.
+
+    Args:
+        name: The field's, for messages: ``at`` or ``from``.
+        instant: Unix ms or ISO 8601 text.
+        in_s: Seconds from now; not beside ``instant``.
+        now_ms: The store's clock, Unix ms.
+        ahead_ms_max: How far ahead it may lie.
+    Raises:
+        InvalidInput: Both were sent, it cannot be read, or it lies too far off.
+    """
+    if instant is not None and in_s is not None:
+        raise InvalidInput(f"both {name} and in_s were sent; send one of them")
+    if in_s is not None:
+        at = now_ms + milliseconds(in_s)
+    elif instant is None:
+        return now_ms
+    else:
+        at = instant if isinstance(instant, int) else _parse(name, instant)
+    if at < now_ms - PAST_MS_MAX:
+        raise InvalidInput(
+            f"{name} is {at}, {(now_ms - at) / 1000:g} s in the past (now is {now_ms}, Unix ms); "
+            f"leave {name} out to mean now"
+        )
+    if at > now_ms + ahead_ms_max:
+        raise InvalidInput(
+            f"{name} is {at}, {(at - now_ms) / 1000:g} s ahead; the limit is {ahead_ms_max / 1000:g} s. "
+            "Unix times are in milliseconds"
+        )
+    return max(at, now_ms)
+
+
+def _parse(name: str, text: str) -> int:
+    allowed = "send Unix milliseconds, or ISO 8601 with a zone, such as 2026-07-01T20:00:00Z"
+    try:
+        when = datetime.datetime.fromisoformat(text)
+        if when.tzinfo is None:
+            raise InvalidInput(f"{name} is {text[:80]!r}, which has no time zone; {allowed}")
+        return round(when.timestamp() * 1000)
+    except (ValueError, OverflowError) as exc:
+        raise InvalidInput(f"{name} is {text[:80]!r}, which cannot be read: {exc}; {allowed}") from exc

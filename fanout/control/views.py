@@ -1,0 +1,79 @@
+"""What callers are shown: a campaign as of now, with what may be done to it. Pure."""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+from fanout import campaign as lifecycle
+from fanout.bus.publication import Variant
+from fanout.campaign import Action, Campaign
+from fanout.control.config import ControlConfig
+
+
+class CampaignView(Campaign, frozen=True, kw_only=True):
+    """A campaign as of ``now``.
+
+    Attributes:
+        allowed: Actions that its phase allows now.
+        etag: The ETag header's value; send it as If-Match to change only what you have seen.
+        now: The store's clock, Unix ms.
+        rev: In answers to an action: the revision of what it published.
+    """
+
+    allowed: list[Action]
+    etag: str
+    now: int
+    rev: int | UnsetType = UNSET
+
+
+class CampaignList(Struct, frozen=True):
+    """Every campaign, the newest change first."""
+
+    campaigns: list[CampaignView]
+
+
+class BundleView(Struct, frozen=True):
+    """A bundle that was uploaded here: its name, its length, where devices fetch it."""
+
+    sha256: str
+    bytes: int
+    url: str
+
+
+class Status(Struct, frozen=True):
+    """One word."""
+
+    status: str
+
+
+def etag(version: int) -> str:
+    """Return the ETag of a campaign's version."""
+    return f'"{version}"'
+
+
+def with_urls(variants: tuple[Variant, ...], config: ControlConfig) -> tuple[Variant, ...]:
+    """Return the variants with the URL of every bundle; records leave out those of bundles kept here."""
+    return tuple(
+        variant
+        if variant.bundle.url is not None
+        else msgspec.structs.replace(
+            variant,
+            bundle=msgspec.structs.replace(variant.bundle, url=config.bundle_url(variant.bundle.sha256)),
+        )
+        for variant in variants
+    )
+
+
+def view(campaign: Campaign, config: ControlConfig, now_ms: int, rev: int | None = None) -> CampaignView:
+    """Return the campaign as its readers see it."""
+    now = lifecycle.advance(campaign, now_ms)
+    fields = {name: getattr(now, name) for name in Campaign.__struct_fields__}
+    fields["variants"] = with_urls(now.variants, config)
+    return CampaignView(
+        **fields,
+        allowed=lifecycle.allowed(now),
+        etag=etag(now.version),
+        now=now_ms,
+        rev=UNSET if rev is None else rev,
+    )

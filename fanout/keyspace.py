@@ -1,0 +1,52 @@
+"""Every key and channel this project uses in Redis or Valkey, in one place.
+
+All share one hash tag, so that scripts may touch several of them on a cluster too.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+PREFIX: Final = "{fanout}:"
+
+# --- The bus
+LOG: Final = f"{PREFIX}log"  # stream: id "<rev>-0"; fields prev, key, body
+DOORBELL: Final = f"{PREFIX}doorbell"  # channel: "<rev> <prev> <key> " + body
+RETAINED: Final = f"{PREFIX}retained"  # hash: "<campaign> <rev>" -> "<rev> <prev> <key> " + body
+FENCE: Final = f"{PREFIX}fence"  # string: the revision whose safety was last asked for again
+PRESENCE: Final = f"{PREFIX}presence"  # sorted set: worker -> Unix ms at which its record expires
+
+
+def outcome(key: str) -> str:
+    """String "<rev> <sha256 of body>": what a publication with this idempotency key did."""
+    return f"{PREFIX}outcome:{key}"
+
+
+def probe(worker: str) -> str:
+    """Channel on which one reader hears its own probes."""
+    return f"{PREFIX}probe:{worker}"
+
+
+def presence(worker: str) -> str:
+    """String: one worker's presence record, msgpack, with a TTL."""
+    return f"{PREFIX}presence:{worker}"
+
+
+# --- The store
+CAMPAIGNS: Final = f"{PREFIX}campaigns"  # set of campaign ids
+API_KEYS: Final = f"{PREFIX}api-keys"  # hash: sha256 of the key -> {name, role}
+
+
+def campaign(campaign_id: str) -> str:
+    """Hash: doc (msgpack), version, rev:prefetch, rev:activate."""
+    return f"{PREFIX}campaign:{campaign_id}"
+
+
+def bundle(sha256: str) -> str:
+    """String: the bundle's canonical bytes."""
+    return f"{PREFIX}bundle:{sha256}"
+
+
+def reply(principal: str, key: str) -> str:
+    """String: the API's first answer to this caller's Idempotency-Key."""
+    return f"{PREFIX}reply:{principal}:{key}"

@@ -1,0 +1,113 @@
+"""Campaign records, on a real store."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+import pytest
+from redis.asyncio import Redis
+
+from fanout import campaign as lifecycle
+from fanout import keyspace, wire
+from fanout.bus.publication import Activated, Cancelled, Variant
+from fanout.bus.publisher import Publisher
+from fanout.campaign import Activation, Campaign, PrefetchPlan
+from fanout.connect import connect
+from fanout.embedded import EmbeddedValkey
+from fanout.errors import NotFound, StoreUnavailable
+from fanout.store.campaigns import REV_ACTIVATE, REV_PREFETCH, CampaignStore, record, with_rev
+
+BUNDLE = wire.Bundle("a" * 64, 100)
+
+
+def campaign(campaign_id: str = "cup-final", **fields: object) -> Campaign:
+    base = Campaign(
+        id=campaign_id,
+        title="Cup final",
+        topic="sport",
+        stages=("upcoming", "live"),
+        variants=(Variant({}, BUNDLE),),
+        retract_stage="upcoming",
+    )
+    return msgspec.structs.replace(base, **fields)
+
+
+async def test_what_is_created_is_read_back_and_listed(redis: Redis) -> None:
+    store = CampaignStore(redis)
+    assert await store.create(campaign("a", updated_ms=1))
+    assert await store.create(campaign("b", updated_ms=2))
+    assert await store.get("a") == campaign("a", updated_ms=1)
+    assert [c.id for c in await store.list()] == ["b", "a"]
+
+
+async def test_an_id_is_given_once_however_many_ask(redis: Redis) -> None:
+    store = CampaignStore(redis)
+    created = await asyncio.gather(*(store.create(campaign(title=f"try {n}")) for n in range(10)))
+    assert sorted(created) == [False] * 9 + [True]
+    assert (await store.get("cup-final")).title == f"try {created.index(True)}"
+
+
+async def test_what_is_not_there_is_not_found(redis: Redis) -> None:
+    store = CampaignStore(redis)
+    with pytest.raises(NotFound, match="no-such"):
+        await store.get("no-such")
+    assert await store.list() == []
+
+
+async def test_a_record_learns_its_revision_from_the_log_and_forgets_it_with_a_cancel(redis: Redis) -> None:
+    store, publisher = CampaignStore(redis), Publisher(redis)
+    now_ms = await publisher.now_ms()
+    draft = campaign(phase=lifecycle.Phase.PREFETCHING, prefetch=PrefetchPlan(7, now_ms, 0))
+    await store.create(draft)
+
+    armed = lifecycle.activated(draft, Activation(0, "live", now_ms + 60_000, 1000), now_ms)
+    body = Activated(
+        campaign=draft.id,
+        topic="sport",
+        key="k1",
+        variants=draft.variants,
+        stage="live",
+        at=now_ms + 60_000,
+        window_ms=1000,
+    )
+    receipt = await publisher.publish(body, record=record(draft, armed, REV_ACTIVATE))
+    stored = await store.get(draft.id)
+    assert stored.activation is not None
+    assert stored.activation.rev == receipt.rev
+    assert stored.version == 2
+
+    cancelled = lifecycle.cancelled(stored, now_ms)
+    await publisher.publish(Cancelled(campaign=draft.id, topic="sport", key="k2"), record=record(stored, cancelled))
+    stored = await store.get(draft.id)
+    assert stored.activation is None
+    assert stored.version == 3
+
+
+async def test_a_revision_that_is_known_is_not_overwritten_by_the_one_of_what_was_cancelled() -> None:
+    begun = campaign(activation=Activation(17, "live", 5, 0), prefetch=PrefetchPlan(16, 4, 0))
+    assert with_rev(begun, REV_ACTIVATE, 99) == begun
+    assert with_rev(begun, REV_PREFETCH, 99) == begun
+    assert with_rev(campaign(), REV_ACTIVATE, 99) == campaign()
+
+
+async def test_a_store_that_is_gone_says_so_in_our_words(valkey: EmbeddedValkey) -> None:
+    client = connect(valkey.url)
+    store = CampaignStore(client)
+    await store.create(campaign())
+    valkey.kill()
+    for read in (store.get("cup-final"), store.list(), store.create(campaign("other"))):
+        with pytest.raises(StoreUnavailable):
+            await read
+    valkey.start()
+    assert [c.id for c in await store.list()] == ["cup-final"]
+    await client.aclose()
+
+
+async def test_a_half_written_record_is_no_campaign(redis: Redis) -> None:
+    await redis.sadd(keyspace.CAMPAIGNS, "ghost")
+    await redis.hset(keyspace.campaign("ghost"), "version", "1")
+    store = CampaignStore(redis)
+    assert await store.list() == []
+    with pytest.raises(NotFound):
+        await store.get("ghost")
