@@ -1,0 +1,59 @@
+"""Starting child processes that never outlive their parent. Knows nothing of what they do."""
+
+from __future__ import annotations
+
+import ctypes
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from typing import IO, Any, Final
+
+_PR_SET_PDEATHSIG: Final = 1
+# Loaded here, before any fork: the child may not import or allocate much between fork and exec.
+_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+def _die_with_parent() -> None:
+    """Ask Linux to end this child if its parent is killed outright; elsewhere an orphan has to be ended by hand."""
+    assert _libc is not None
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+preexec: Final[Callable[[], None] | None] = _die_with_parent if _libc is not None else None
+
+
+def start(
+    command: Sequence[str],
+    *,
+    env: dict[str, str] | None = None,
+    stdout: int | IO[Any] | None = None,
+    stderr: int | IO[Any] | None = None,
+) -> subprocess.Popen[bytes]:
+    """Start a child in its own session: Ctrl-C reaches only the parent, which ends its children in order.
+
+    Call it from the main thread: Linux ties a child's life to the thread that started it.
+
+    Raises:
+        OSError: The program cannot be run.
+    """
+    return subprocess.Popen(
+        command,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=stderr,
+        start_new_session=True,
+        preexec_fn=preexec,
+    )
+
+
+def stop(child: subprocess.Popen[bytes], grace_s: float) -> int:
+    """End a child: SIGTERM, and SIGKILL after ``grace_s`` seconds. Returns its exit code."""
+    if child.poll() is None:
+        child.terminate()
+        try:
+            child.wait(grace_s)
+        except subprocess.TimeoutExpired:
+            child.kill()
+    return child.wait()

@@ -1,0 +1,1 @@
+"""What holds sockets: one process per core, each with tens of thousands of hibernating connections."""

@@ -1,0 +1,158 @@
+"""One publication to every cohort: encoded once per cohort kind, written in slices.
+
+All receivers are fixed in the moment a publication arrives; whoever connects later is told by the state in
+its welcome. Activations, cancels and closes are critical and go in order, as fast as the kernel takes them.
+Prefetches wait for them at every slice, and those that carry their bundle are spread over their window.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from websockets.frames import Frame, Opcode
+
+from fanout.bus.publication import Prefetched, Publication, message_for, variant_for
+from fanout.wire import Encoding, ToDevice, encode
+from gateway import metrics
+from gateway.cohorts import Cohort, Cohorts
+from gateway.config import GatewayConfig
+from gateway.connection import Connection
+from gateway.pacing import spread
+
+
+def frame(payload: bytes, encoding: Encoding) -> bytes:
+    """Return one whole server frame: unmasked, no extensions, so that every device can share it."""
+    opcode = Opcode.BINARY if encoding is Encoding.MSGPACK else Opcode.TEXT
+    return Frame(opcode, payload).serialize(mask=False)
+
+
+def message_frame(message: ToDevice, encoding: Encoding) -> bytes:
+    """Return the frame of one message."""
+    return frame(encode(message, encoding), encoding)
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """The members of one cohort, as they were when the publication came, and what they get."""
+
+    cohort: Cohort
+    frame: bytes
+    members: list[Connection]
+
+
+class Broadcaster:
+    """Sends publications to the connections of one worker.
+
+    Args:
+        cohorts: Who is connected.
+        config: Slice and rate.
+        now_ms: The store's clock.
+        superseded: Tells whether a prefetch no longer stands, so that its pacing may end.
+    """
+
+    def __init__(
+        self,
+        cohorts: Cohorts,
+        config: GatewayConfig,
+        now_ms: Callable[[], int],
+        superseded: Callable[[Prefetched], bool],
+    ) -> None:
+        self._cohorts = cohorts
+        self._config = config
+        self._now_ms = now_ms
+        self._superseded = superseded
+        self._critical: asyncio.Queue[tuple[Publication, list[_Batch]]] = asyncio.Queue()
+        self._idle = asyncio.Event()  # set while nothing critical is waiting or being written
+        self._idle.set()
+        self._pacing: set[asyncio.Task[None]] = set()
+        self.sent = 0  # frames, ever
+
+    def submit(self, publication: Publication) -> None:
+        """Take a publication for everyone who is connected now."""
+        batches = self._batches(publication)
+        if isinstance(publication, Prefetched):
+            task = asyncio.create_task(self._prefetch(publication, batches))
+            self._pacing.add(task)
+            task.add_done_callback(self._pacing.discard)
+        else:
+            self._idle.clear()
+            self._critical.put_nowait((publication, batches))
+
+    async def run(self) -> None:
+        """Write critical publications, in order, until cancelled."""
+        while True:
+            publication, batches = await self._critical.get()
+            started = time.monotonic()
+            for batch in batches:
+                await self._write(batch)
+            metrics.BROADCAST_SECONDS.observe(time.monotonic() - started)
+            self._complete(publication, batches)
+            if self._critical.empty():
+                self._idle.set()
+
+    def _batches(self, publication: Publication) -> list[_Batch]:
+        frames: dict[tuple[Encoding, int | None], bytes | None] = {}
+        batches: list[_Batch] = []
+        for cohort in self._cohorts.listening(publication.topic):
+            variants = getattr(publication, "variants", ())
+            kind = (cohort.encoding, variant_for(variants, cohort.attrs_map))
+            if kind not in frames:
+                message = message_for(publication, kind[1])
+                frames[kind] = None if message is None else message_frame(message, cohort.encoding)
+            data = frames[kind]
+            if data is not None:
+                batches.append(_Batch(cohort, data, list(cohort.members)))
+        return batches
+
+    async def _write(self, batch: _Batch) -> None:
+        """Write to a cohort's members, slice by slice."""
+        config, members = self._config, batch.members
+        for start in range(0, len(members), config.slice_sends):
+            sent = self._write_slice(batch.frame, members[start : start + config.slice_sends])
+            rate = config.sends_per_s_max
+            await asyncio.sleep(sent / rate if rate else 0)
+
+    def _write_slice(self, data: bytes, members: list[Connection]) -> int:
+        sent = 0
+        for connection in members:
+            # A connection that is closing has left its cohort; one that is gone has no transport either.
+            if connection.cohort is not None:
+                connection.transport.write(data)  # type: ignore[union-attr]
+                sent += 1
+        self.sent += sent
+        metrics.SENDS.inc(sent)
+        return sent
+
+    async def _prefetch(self, publication: Prefetched, batches: list[_Batch]) -> None:
+        """Spread a prefetch: over its window if it carries its bundle, else as fast as slices go."""
+        inline = any(variant.bundle.inline is not None for variant in publication.variants)
+        ends_ms = publication.from_ms + publication.window_ms
+        wait_s = max(0.0, (publication.from_ms - self._now_ms()) / 1000)
+        await asyncio.sleep(wait_s)
+        receivers = [(batch.frame, member) for batch in batches for member in batch.members]
+        done = 0
+        while done < len(receivers) and not self._superseded(publication):
+            await self._idle.wait()
+            over_s = max(0.0, (ends_ms - self._now_ms()) / 1000) if inline else 0.0
+            rest = receivers[done:]
+
+            def one(index: int, rest: list[tuple[bytes, Connection]] = rest) -> None:
+                nonlocal done
+                self._write_slice(rest[index][0], [rest[index][1]])
+                done += 1
+
+            await spread(
+                len(rest),
+                over_s,
+                one,
+                slice_max=self._config.slice_sends,
+                go_on=lambda: self._idle.is_set() and not self._superseded(publication),
+            )
+        self._complete(publication, batches)
+
+    def _complete(self, publication: Publication, batches: list[_Batch]) -> None:
+        for batch in batches:
+            batch.cohort.rev = max(batch.cohort.rev, publication.rev)

@@ -1,0 +1,321 @@
+"""One device's socket: the handshake, then hibernation.
+
+An idle connection is a transport and this slotted object; the WebSocket parser (about 4 KB) exists only
+while a frame or a fragmented message is incomplete. There is no task, queue or timer per connection: what
+takes time is done by the worker's tick over all of them.
+
+Knows nothing of campaigns: what a message means is the owner's business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Callable, Sequence
+from types import GeneratorType
+from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Protocol as Interface
+
+from websockets.frames import Close, Frame, Opcode
+from websockets.http11 import Request, Response
+from websockets.protocol import SEND_EOF, Protocol, Side, State
+from websockets.server import ServerProtocol
+from websockets.streams import StreamReader
+from websockets.typing import Origin, Subprotocol
+
+from fanout.wire import CloseCode
+
+if TYPE_CHECKING:
+    from gateway.cohorts import Cohort
+
+# RFC 6455 section 5.5: a control frame carries 125 bytes, two of which are the close code.
+_REASON_BYTES_MAX: Final = 123
+_HEAD_END: Final = b"\r\n\r\n"
+
+# The library tells of each connection's life at INFO, which nobody wants a hundred thousand times.
+_quiet: Final = logging.getLogger("gateway.websockets")
+_quiet.setLevel(logging.ERROR)
+
+
+class Frames(Protocol):
+    """The parser of an open connection, alive from a frame's first byte to its last."""
+
+    def __init__(self, message_bytes_max: int) -> None:
+        super().__init__(Side.SERVER, state=State.OPEN, max_size=message_bytes_max, logger=_quiet)
+        self.parts: list[Frame] = []  # of a fragmented message
+
+
+class Handshake(ServerProtocol):
+    """The parser of a connection that has not been upgraded yet. It never sees a frame."""
+
+    def __init__(
+        self,
+        origins: Sequence[Origin | re.Pattern[str] | None] | None,
+        select: Callable[[Sequence[Subprotocol]], Subprotocol],
+        message_bytes_max: int,
+    ) -> None:
+        super().__init__(origins=origins, max_size=message_bytes_max, logger=_quiet)
+        self._select = select
+        self.received = 0  # bytes, so that a client cannot send headers for ever
+        self._tail = b""  # the last bytes received, for the headers may end across two reads
+
+    def select_subprotocol(self, subprotocols: Sequence[Subprotocol]) -> Subprotocol:
+        # Given to the constructor, it would be bound to this object, and keep it until the next collection.
+        return self._select(subprotocols)
+
+    def receive_head(self, data: bytes) -> bytes:
+        """Take what belongs to the request's headers; return the rest.
+
+        A client that does not wait for our answer may send frames at once. Before the 101 the library would
+        answer them in the wrong state: a pong would leave before the response.
+        """
+        joined = self._tail + data
+        end = joined.find(_HEAD_END)
+        cut = len(data) if end < 0 else end + len(_HEAD_END) - len(self._tail)
+        self._tail = joined[-(len(_HEAD_END) - 1) :]
+        self.received += cut
+        self.receive_data(data[:cut])
+        return data[cut:]
+
+
+Parser = Frames | Handshake
+
+
+def at_frame_boundary(parser: Frames) -> bool:
+    """Tell whether the parser waits for the first byte of a new message, so that nothing is lost without it.
+
+    An empty buffer alone proves nothing: a frame's header may be consumed already. The parser is a chain of
+    generators, and only between two frames is the innermost one ``StreamReader.at_eof``. That is an internal
+    of the library; tests/gateway/test_connection.py cuts frames at every byte to hold it.
+    """
+    if parser.state is not State.OPEN or parser.current_size is not None:
+        return False
+    inner: Any = parser.parser
+    while isinstance(inner.gi_yieldfrom, GeneratorType):
+        inner = inner.gi_yieldfrom
+    return inner.gi_code is StreamReader.at_eof.__code__
+
+
+class Owner(Interface):
+    """What a connection needs from the worker it belongs to."""
+
+    message_bytes_max: int
+    handshake_bytes_max: int
+    write_buffer_bytes_max: int
+
+    def handshake(self) -> Handshake:
+        """Return the parser for a new socket."""
+
+    def opened(self, connection: Connection) -> None:
+        """A socket was accepted; the handshake has yet to come."""
+
+    def requested(self, connection: Connection, handshake: Handshake, request: Request) -> Response | None:
+        """Answer a request: with a refusal, or by `Connection.upgrade` and None."""
+
+    def malformed(self, data: bytes) -> bytes:
+        """Return the answer to what is no request for a WebSocket at all."""
+
+    def message(self, connection: Connection, data: bytes, *, text: bool) -> None:
+        """A whole message came."""
+
+    def alive(self, connection: Connection) -> None:
+        """The device was heard."""
+
+    def closing(self, connection: Connection, code: int) -> None:
+        """The connection counts no more; code 0 means that it was not us who closed an open one."""
+
+    def lost(self, connection: Connection) -> None:
+        """The socket is gone."""
+
+
+class Connection(asyncio.Protocol):
+    """One socket, from accept to close.
+
+    Attributes:
+        transport: None once the socket is gone.
+        cohort: Where it is counted and broadcast to; None before the upgrade and once it is closing.
+        index: Its place in the cohort's member list.
+        ready: Bit per campaign (`gateway.reports`).
+        active: Bit per campaign.
+        seen_s: When the device was last heard, on the worker's coarse clock.
+        moves_s: When it will be told to reconnect elsewhere, on the same clock.
+        expires_s: When its token ends, on the same clock.
+    """
+
+    __slots__ = (
+        "_ended",
+        "_owner",
+        "_parser",
+        "active",
+        "cohort",
+        "expires_s",
+        "index",
+        "moves_s",
+        "ready",
+        "seen_s",
+        "transport",
+    )
+
+    def __init__(self, owner: Owner) -> None:
+        self._owner = owner
+        self._parser: Parser | None = None
+        self._ended = False
+        self.transport: asyncio.Transport | None = None
+        self.cohort: Cohort | None = None
+        self.index = 0
+        self.ready = 0
+        self.active = 0
+        self.seen_s = 0
+        self.moves_s = 0
+        self.expires_s = 0
+
+    # --- What asyncio calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.set_write_buffer_limits(high=self._owner.write_buffer_bytes_max)
+        self._parser = self._owner.handshake()
+        self._owner.opened(self)
+
+    def data_received(self, data: bytes) -> None:
+        parser = self._parser
+        if self._ended:
+            return
+        if isinstance(parser, Handshake):
+            self._shake_hands(parser, data)
+            return
+        if parser is None:
+            parser = self._parser = Frames(self._owner.message_bytes_max)
+        parser.receive_data(data)
+        self._take_frames(parser)
+
+    def eof_received(self) -> None:
+        """The peer is done sending; so are we (returning None closes the transport).
+
+        It counts no more from now on, even if it never reads what is still in its buffer.
+        """
+        if not self._ended:
+            self._stop_counting(0)
+
+    def pause_writing(self) -> None:
+        """The peer does not read: its buffer has passed the limit."""
+        if self.cohort is not None:
+            self.close(CloseCode.SLOW_CONSUMER, "you read too slowly")
+
+    def resume_writing(self) -> None:
+        """Nothing to resume: a slow consumer is closed."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._owner.lost(self)
+        self._sleep()
+        self.transport = None
+
+    # --- The handshake.
+
+    def _shake_hands(self, handshake: Handshake, data: bytes) -> None:
+        rest = handshake.receive_head(data)
+        if handshake.received > self._owner.handshake_bytes_max:
+            self.abort()
+            return
+        for event in handshake.events_received():
+            response = self._owner.requested(self, handshake, cast(Request, event))
+            if response is not None:
+                handshake.send_response(response)
+                self._write_and_end(b"".join(handshake.data_to_send()))
+            elif rest:
+                self.data_received(rest)
+            return
+        if handshake.handshake_exc is not None:
+            # The library answers some malformed requests by itself and hangs up on others in silence.
+            self._write_and_end(b"".join(handshake.data_to_send()) or self._owner.malformed(data))
+
+    def upgrade(self, handshake: Handshake, response: Response, first_frame: bytes) -> None:
+        """Send the 101 and the first frame in one write, and let the handshake's state go."""
+        handshake.send_response(response)
+        self._sleep()
+        self.write(b"".join((*handshake.data_to_send(), first_frame)))
+
+    # --- Frames from the device.
+
+    def _take_frames(self, parser: Frames) -> None:
+        # Messages before answers: what came in one read with the peer's goodbye, or with its mistake, counts.
+        for event in parser.events_received():
+            self._take_frame(parser, cast(Frame, event))
+            if self._parser is not parser:
+                return  # the owner closed; what came after that does not count
+        self._flush(parser)
+        if self._parser is parser and at_frame_boundary(parser):
+            self._sleep()
+
+    def _take_frame(self, parser: Frames, frame: Frame) -> None:
+        if frame.opcode is Opcode.PING or frame.opcode is Opcode.PONG:
+            self._owner.alive(self)
+            return
+        if frame.opcode is Opcode.CLOSE:
+            return  # the parser has answered it
+        if frame.data or not parser.parts:  # the size limit does not stop a flood of empty fragments
+            parser.parts.append(frame)
+        if frame.fin:
+            parts, parser.parts = parser.parts, []
+            data = bytes(parts[0].data) if len(parts) == 1 else b"".join(part.data for part in parts)
+            self._owner.message(self, data, text=parts[0].opcode is Opcode.TEXT)
+
+    def _flush(self, parser: Frames) -> None:
+        """Write the parser's answers: pongs, and the closing handshake."""
+        writes = parser.data_to_send()
+        if writes and writes[-1] is SEND_EOF:
+            ours = parser.close_sent is not None and not parser.close_rcvd_then_sent
+            self._write_and_end(b"".join(writes), parser.close_sent.code if ours and parser.close_sent else 0)
+        elif writes:
+            self.write(b"".join(writes))
+
+    # --- Leaving.
+
+    def write(self, data: bytes) -> None:
+        """Write whole frames, unless the connection is ending.
+
+        Any write may be the one that finds the peer too slow and closes, so whoever writes twice comes here.
+        """
+        if self.transport is not None and not self._ended:
+            self.transport.write(data)
+
+    def close(self, code: int, reason: str) -> None:
+        """Send a close frame; the socket ends when the peer answers, or when its time is up.
+
+        Args:
+            code: Of the close frame.
+            reason: May hold what the peer sent; it is cut to what a close frame carries.
+        """
+        if self.transport is None or self.cohort is None:
+            return
+        short = reason.encode(errors="replace")[:_REASON_BYTES_MAX].decode(errors="ignore")
+        frame = Frame(Opcode.CLOSE, Close(code, short).serialize())
+        self._write_and_end(frame.serialize(mask=False), code)
+
+    def abort(self) -> None:
+        """End the socket without a word."""
+        if self.transport is not None:
+            self.transport.abort()
+
+    def _write_and_end(self, data: bytes, code: int = 0) -> None:
+        """Say the last thing and half-close; what the peer still sends is thrown away."""
+        assert self.transport is not None
+        self._stop_counting(code)
+        self.transport.write(data)
+        if not self.transport.is_closing():
+            self.transport.write_eof()
+
+    def _stop_counting(self, code: int) -> None:
+        """Leave the owner's books, before the last write: that one may call `pause_writing` in turn."""
+        self._ended = True
+        self._sleep()
+        self._owner.closing(self, code)
+
+    def _sleep(self) -> None:
+        """Let the parser go. Its generator refers back to it, so it would otherwise wait for the collector."""
+        parser, self._parser = self._parser, None
+        if parser is not None:
+            parser.parser.close()
+            # An error holds the frames it went through, and so the parser.
+            parser.parser_exc = parser.handshake_exc = None

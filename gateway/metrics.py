@@ -1,0 +1,51 @@
+"""Every metric of a gateway, in one place. Workers write, the supervisor sums them up on its admin port."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from prometheus_client import Counter, Gauge, Histogram
+
+CONNECTIONS: Final = Gauge("fanout_gateway_connections", "Devices connected.", multiprocess_mode="livesum")
+COHORTS: Final = Gauge("fanout_gateway_cohorts", "Cohorts with members.", multiprocess_mode="livesum")
+HANDSHAKES: Final = Counter("fanout_gateway_handshakes", "Handshakes by HTTP status.", ["status"])
+MESSAGES: Final = Counter("fanout_gateway_messages_received", "Messages from devices by type.", ["type"])
+SENDS: Final = Counter("fanout_gateway_sends", "Frames written by broadcasts.")
+BEACONS: Final = Counter("fanout_gateway_beacons", "Beacons written.")
+CLOSES: Final = Counter("fanout_gateway_closes", "Connections closed by the gateway, by close code.", ["code"])
+STALE_REPORTS: Final = Counter(
+    "fanout_gateway_stale_reports", "Reports about a campaign or revision unknown here, or no longer the newest."
+)
+POSTPONED: Final = Counter(
+    "fanout_gateway_postponed", "What was put off because a freeze or loop lag forbade it.", ["what"]
+)
+BROADCAST_SECONDS: Final = Histogram(
+    "fanout_gateway_broadcast_seconds",
+    "From taking a critical publication to its last write.",
+    buckets=(0.001, 0.005, 0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 1, 2, 5, 10, 20),
+)
+BUS_LAG_SECONDS: Final = Histogram(
+    "fanout_gateway_bus_lag_seconds",
+    "From a publication's revision (the store's clock) to its arrival here.",
+    buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 5, 30),
+)
+BUS_GAPS: Final = Gauge(
+    "fanout_gateway_bus_gaps", "Times entries were missed and read from the log.", multiprocess_mode="livesum"
+)
+BUS_RELOADS: Final = Gauge(
+    "fanout_gateway_bus_reloads",
+    "Times the chain was broken and state reloaded.",
+    multiprocess_mode="livesum",
+)
+BUS_PUT_BACK: Final = Gauge(
+    "fanout_gateway_bus_put_back", "Entries restored to the store.", multiprocess_mode="livesum"
+)
+HEALTH: Final = Gauge(
+    "fanout_gateway_worker_health",
+    "1 for the state each worker is in.",
+    ["state"],
+    multiprocess_mode="livesum",
+)
+LOOP_LAG_SECONDS: Final = Gauge(
+    "fanout_gateway_loop_lag_seconds", "How late the slowest worker's loop runs.", multiprocess_mode="livemax"
+)

@@ -1,0 +1,265 @@
+"""One worker's sockets: what happens when a connection opens, asks, speaks and leaves.
+
+This is the `Owner` of every connection; it holds the parts together and decides nothing they can decide.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+import time
+from collections.abc import Collection
+from http import HTTPStatus
+from typing import Final
+
+from websockets.http11 import Request, Response
+
+from fanout import wire
+from fanout.bus.publication import Activated, Closed, Prefetched, Publication
+from fanout.bus.reader import Reader
+from gateway import metrics
+from gateway.admission import Admission
+from gateway.broadcaster import Broadcaster, frame, message_frame
+from gateway.cohorts import Cohort, Cohorts
+from gateway.config import GatewayConfig
+from gateway.connection import Connection, Handshake
+from gateway.handshake import Admitted, FrontDoor, malformed, refusal
+from gateway.keepalive import TICK_S, Wheel
+from gateway.reports import Reports
+from gateway.state import Snapshots
+from gateway.tokens import TokenVerifier
+
+# Coarse clock values are shared by all connections that get the same one, which saves 32 bytes each.
+_COARSE_S: Final = 8
+
+
+class Server:
+    """The device-facing half of a worker.
+
+    Args:
+        config: The gateway's settings.
+        verifier: Checks tokens.
+        reader: The worker's bus reader; its publications go to `publish`.
+    """
+
+    def __init__(self, config: GatewayConfig, verifier: TokenVerifier, reader: Reader) -> None:
+        self.config = config
+        self.message_bytes_max = config.message_bytes_max
+        self.handshake_bytes_max = config.handshake_bytes_max
+        self.write_buffer_bytes_max = config.write_buffer_bytes_max
+        self._rng = random.Random()
+        self._reader = reader
+        self._door = FrontDoor(config, verifier)
+        self._admission = Admission(config, self._rng)
+        self.cohorts = Cohorts(config.cohorts_max)
+        self.reports = Reports(self.cohorts)
+        self.broadcaster = Broadcaster(self.cohorts, config, reader.now_ms, self._superseded)
+        self._wheel = Wheel(self.cohorts, config, reader.now_ms)
+        self._snapshots = Snapshots(
+            reader.retained,
+            config.beacon_s,
+            wire.ReconnectPolicy(config.backoff_base_ms, config.backoff_cap_ms),
+        )
+        self._opening: dict[Connection, float] = {}  # until when its handshake must be done
+        # More could not be admitted before their time is up. The oldest gives way: an honest one is quick.
+        self._opening_max = math.ceil(config.admit_per_s * config.handshake_timeout_s)
+        self._leaving: dict[Connection, float] = {}  # until when it must have hung up
+        self._shared: dict[int, int] = {}
+        self._started_s = time.monotonic()
+        self._clock_s = 0
+        self._session = self._rng.getrandbits(32)
+        self.opened_ever = 0
+        self.loop_lag_ms = 0.0
+        self.draining = False  # then nobody is let in any more
+
+    # --- From the bus.
+
+    def publish(self, publication: Publication) -> None:
+        """Take a publication from the log: count anew, and broadcast it."""
+        metrics.BUS_LAG_SECONDS.observe(max(0, self._reader.now_ms() - publication.rev) / 1000)
+        self.reports.published(publication)
+        self.broadcaster.submit(publication)
+
+    def _superseded(self, prefetch: Prefetched) -> bool:
+        kept = self._reader.retained.get(prefetch.campaign, [])
+        return any(p.rev > prefetch.rev and isinstance(p, Prefetched | Closed) for p in kept)
+
+    @property
+    def frozen(self) -> bool:
+        """True from shortly before an activation's instant until its window is over."""
+        now_ms = self._reader.now_ms()
+        lead_ms, tail_ms = self.config.freeze_lead_s * 1000, self.config.freeze_tail_s * 1000
+        return any(
+            isinstance(p, Activated) and p.at - lead_ms <= now_ms <= p.at + p.window_ms + tail_ms
+            for kept in self._reader.retained.values()
+            for p in kept
+        )
+
+    # --- What a connection tells its owner.
+
+    def handshake(self) -> Handshake:
+        return self._door.handshake()
+
+    def opened(self, connection: Connection) -> None:
+        self._opening[connection] = time.monotonic() + self.config.handshake_timeout_s
+        if len(self._opening) > self._opening_max:
+            oldest = next(iter(self._opening))
+            del self._opening[oldest]
+            oldest.abort()
+
+    def requested(self, connection: Connection, handshake: Handshake, request: Request) -> Response | None:
+        response = self._door.check_path(request) or self._full()
+        if response is None:
+            answer = self._door.admit(handshake, request)
+            if isinstance(answer, Admitted):
+                self._welcome(connection, handshake, answer)
+                metrics.HANDSHAKES.labels("101").inc()
+                return None
+            response = answer
+        metrics.HANDSHAKES.labels(str(response.status_code)).inc()
+        return response
+
+    def _full(self) -> Response | None:
+        why = (
+            "this gateway is leaving"
+            if self.draining
+            else self._admission.refuses(time.monotonic(), self.cohorts.connections, self.loop_lag_ms)
+        )
+        if why is None:
+            return None
+        return refusal(
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            f"come back later: {why}",
+            {"Retry-After": str(self._admission.retry_after_s())},
+        )
+
+    def _welcome(self, connection: Connection, handshake: Handshake, device: Admitted) -> None:
+        topics = frozenset(device.identity.topics)
+        cohort = self.cohorts.find(
+            device.encoding, topics, topics, device.identity.attrs, self._snapshots.newest(topics)
+        )
+        self._opening.pop(connection, None)
+        self.opened_ever += 1
+        self.cohorts.join(connection, cohort)
+        connection.seen_s = self._clock_s
+        lifetime_s = self.config.lifetime_s * self._rng.uniform(0.9, 1.1)
+        connection.moves_s = self._coarse(self._clock_s + lifetime_s)
+        connection.expires_s = self._coarse(self._clock_s + device.identity.expires_s - time.time())
+        self.reports.resumed(connection, device.have)
+        self._session = (self._session + 1) & 0xFFFFFFFF
+        welcome = self._snapshots.welcome(
+            cohort, f"{self._session:08x}", self._reader.now_ms(), device.since, device.have
+        )
+        connection.upgrade(handshake, device.response, welcome)
+
+    def _coarse(self, clock_s: float) -> int:
+        value = int(clock_s) // _COARSE_S * _COARSE_S
+        return self._shared.setdefault(value, value)
+
+    def malformed(self, data: bytes) -> bytes:
+        metrics.HANDSHAKES.labels("malformed").inc()
+        return malformed(data)
+
+    def alive(self, connection: Connection) -> None:
+        connection.seen_s = self._clock_s
+
+    def message(self, connection: Connection, data: bytes, *, text: bool) -> None:
+        cohort = connection.cohort
+        assert cohort is not None, "a connection that has left its cohort takes no messages"
+        connection.seen_s = self._clock_s
+        if text is (cohort.encoding is wire.Encoding.MSGPACK):
+            connection.close(
+                wire.CloseCode.UNSUPPORTED_DATA,
+                f"{cohort.encoding.subprotocol} uses {'binary' if text else 'text'} frames",
+            )
+            return
+        try:
+            message = wire.decode_from_device(data, cohort.encoding)
+        except wire.WireError as exc:
+            connection.close(wire.CloseCode.INVALID_DATA, str(exc))
+            return
+        metrics.MESSAGES.labels("unknown" if message is None else wire.tag_of(message)).inc()
+        if message is not None:
+            self._act(connection, message)
+
+    def _act(self, connection: Connection, message: wire.FromDevice) -> None:
+        assert connection.cohort is not None
+        match message:
+            case wire.Report():
+                self.reports.reported(connection, message)
+            case wire.Sync():
+                held = self.reports.held(connection)
+                self._tell(connection, connection.cohort.topics, message.since, held)
+            case wire.Subscribe():
+                self._subscribe(connection, connection.cohort, frozenset(message.topics))
+            case wire.Unsubscribe():
+                topics = connection.cohort.topics - frozenset(message.topics)
+                self._move(connection, connection.cohort, topics)
+
+    def _subscribe(self, connection: Connection, cohort: Cohort, topics: frozenset[str]) -> None:
+        if forbidden := sorted(topics - cohort.allowed):
+            connection.close(wire.CloseCode.TOPIC_FORBIDDEN, f"your token does not allow topic {forbidden[0]}")
+            return
+        new = topics - cohort.topics
+        self._move(connection, cohort, cohort.topics | topics)
+        self._tell(connection, new, 0, ())
+
+    def _move(self, connection: Connection, cohort: Cohort, topics: frozenset[str]) -> None:
+        """Put a connection into the cohort that listens to these topics instead."""
+        self.reports.left(connection, cohort)
+        self.cohorts.leave(connection)
+        to = self.cohorts.find(cohort.encoding, topics, cohort.allowed, cohort.attrs, self._snapshots.newest(topics))
+        self.cohorts.join(connection, to)
+        self.reports.moved(connection, to)
+
+    def _tell(self, connection: Connection, topics: frozenset[str], since: int, have: Collection[str]) -> None:
+        """Write what stands for these topics and is newer than ``since``, then a beacon that says so."""
+        cohort = connection.cohort
+        assert cohort is not None
+        for data in self._snapshots.state(cohort, topics, since, have):
+            connection.write(frame(data, cohort.encoding))
+        beacon = wire.Beacon(self._reader.now_ms(), cohort.rev)
+        connection.write(message_frame(beacon, cohort.encoding))
+
+    def closing(self, connection: Connection, code: int) -> None:
+        self._opening.pop(connection, None)
+        self._leaving[connection] = time.monotonic() + self.config.close_timeout_s
+        self._uncount(connection)
+        if code:
+            metrics.CLOSES.labels(str(int(code))).inc()
+
+    def lost(self, connection: Connection) -> None:
+        self._opening.pop(connection, None)
+        self._leaving.pop(connection, None)
+        self._uncount(connection)
+
+    def _uncount(self, connection: Connection) -> None:
+        if connection.cohort is not None:
+            self.reports.left(connection, connection.cohort)
+            self.cohorts.leave(connection)
+
+    # --- The tick.
+
+    async def run(self) -> None:
+        """Do what takes time: beacons, lifetimes, deadlines. Until cancelled."""
+        next_s = time.monotonic()
+        while True:
+            next_s = max(next_s + TICK_S, time.monotonic())
+            await asyncio.sleep(next_s - time.monotonic())
+            self.loop_lag_ms = max(0.0, (time.monotonic() - next_s) * 1000)
+            self._tick()
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        self._clock_s = int(now - self._started_s)
+        if self.loop_lag_ms > self.config.loop_lag_max_ms:
+            metrics.POSTPONED.labels("beacons").inc()
+        else:
+            self._wheel.tick(self._clock_s, frozen=self.frozen)
+        for waiting in (self._opening, self._leaving):
+            for connection in [c for c, until in waiting.items() if until <= now]:
+                connection.abort()
+        if self._clock_s % 60 == 0:
+            self.cohorts.sweep()
+            self._shared = {value: value for value in self._shared if value > self._clock_s}

@@ -1,0 +1,275 @@
+"""One gateway process: bus reader, sockets, presence and health, started and stopped in the right order.
+
+It listens only once it has read the whole state, and stops listening before it drains. It talks to its
+supervisor through one pipe: a line of JSON whenever its health changes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import gc
+import json
+import os
+import random
+import resource
+import secrets
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+import structlog
+import uvloop
+
+from fanout.bus import presence
+from fanout.bus.reader import BusState, Reader
+from fanout.connect import STORE_ERRORS, connect
+from fanout.errors import FanoutError
+from fanout.logs import configure_logs
+from gateway import metrics
+from gateway.config import GatewayConfig
+from gateway.connection import Connection
+from gateway.drain import drain
+from gateway.reports import grouped
+from gateway.server import Server
+from gateway.tokens import verifier_from_environment
+
+log = structlog.get_logger(__name__)
+
+# Environment names through which the supervisor hands a worker what it needs; no secret among them.
+CONFIG_VARIABLE: Final = "FANOUT_GATEWAY_WORKER_CONFIG"
+STATUS_FD_VARIABLE: Final = "FANOUT_GATEWAY_STATUS_FD"
+# What a worker opens besides devices: the store, its pipe, the loop, log files, and sockets that are refused.
+_OWN_FILES: Final = 512
+# New objects between two young collections. Connections live for half an hour, so looking at them often
+# finds nothing; loadtest/bench/handshakes.py measures what that saves.
+_GC_YOUNG: Final = 50_000
+
+
+class Health(enum.StrEnum):
+    """What ``/readyz`` says of one worker."""
+
+    UNREADY = "unready"
+    DEGRADED = "degraded"
+    OK = "ok"
+
+
+_HEALTH_OF: Final = {
+    BusState.STARTING: Health.UNREADY,
+    BusState.DEAF: Health.UNREADY,
+    BusState.DEGRADED: Health.DEGRADED,
+    BusState.OK: Health.OK,
+}
+
+
+class Worker:
+    """Everything one process does.
+
+    Args:
+        config: The gateway's settings.
+        server_socket: Bound, with SO_REUSEPORT; not listening yet.
+        tell: Called with the health whenever it changes.
+    """
+
+    def __init__(self, config: GatewayConfig, server_socket: socket.socket, tell: Callable[[Health], None]) -> None:
+        self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+        self._config = config
+        self._socket = server_socket
+        self._tell = tell
+        self._redis = connect(config.redis_url, timeout_s=config.probe_timeout_s)
+        self._reader = Reader(
+            lambda: connect(config.redis_url, timeout_s=config.probe_timeout_s),
+            self.name,
+            lambda publication: self._server.publish(publication),
+            self._bus_became,
+            probe_interval_s=config.probe_interval_s,
+            probe_timeout_s=config.probe_timeout_s,
+        )
+        verifier = verifier_from_environment(config.audience, config.attr_keys)
+        self._server = Server(config, verifier, self._reader)
+        self._health = Health.UNREADY
+        self._listening = False
+        self._synced = asyncio.Event()
+        self._stop = asyncio.Event()
+        self._started_ms = int(time.time() * 1000)
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT, then drain and return."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+        tasks = [
+            asyncio.create_task(self._reader.run()),
+            asyncio.create_task(self._server.run()),
+            asyncio.create_task(self._server.broadcaster.run()),
+            asyncio.create_task(self._announce()),
+        ]
+        stopping = asyncio.create_task(self._stop.wait())
+        try:
+            await asyncio.wait(
+                [stopping, asyncio.create_task(self._synced.wait()), *tasks],
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            if not self._stop.is_set():
+                await self._serve(loop, stopping, tasks)
+        finally:
+            for task in (stopping, *tasks):
+                task.cancel()
+            await asyncio.gather(stopping, *tasks, return_exceptions=True)
+            await self._leave()
+
+    def stop(self) -> None:
+        """Make `run` drain and return."""
+        self._stop.set()
+
+    async def _serve(
+        self, loop: asyncio.AbstractEventLoop, stopping: asyncio.Task[bool], tasks: list[asyncio.Task[None]]
+    ) -> None:
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            # Accepted sockets inherit it: the kernel drops the half-open ones by itself.
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, self._config.tcp_user_timeout_ms)
+        listener = await loop.create_server(lambda: Connection(self._server), sock=self._socket, backlog=4096)
+        # What exists now lives as long as the process: the collector need not look at it again.
+        gc.collect()
+        gc.freeze()
+        self._listening = True
+        self._judge()
+        log.info("listening", worker=self.name, port=self._socket.getsockname()[1])
+        done, _ = await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        self._listening = False
+        self._judge()
+        self._server.draining = True
+        listener.close()
+        for task in done - {stopping}:
+            task.result()  # a part that ends by itself has failed: say why, and let the supervisor restart us
+        await drain(self._server.cohorts, self._config)
+
+    async def _leave(self) -> None:
+        try:
+            await presence.remove(self._redis, self.name)
+        except STORE_ERRORS:
+            pass  # it expires by itself
+        await self._redis.aclose()
+
+    # --- Health.
+
+    def _bus_became(self, state: BusState) -> None:
+        if state is BusState.OK:
+            self._synced.set()
+        self._judge()
+
+    def _judge(self) -> None:
+        health = _HEALTH_OF[self._reader.state] if self._listening else Health.UNREADY
+        if health is not self._health:
+            self._health = health
+            self._tell(health)
+        for each in Health:
+            metrics.HEALTH.labels(each.value).set(each is health)
+
+    # --- Presence.
+
+    async def _announce(self) -> None:
+        """Write this worker's record, with jitter, until cancelled."""
+        task = asyncio.current_task()
+        assert task is not None
+        rng = random.Random()
+        last_s, last_opened, last_sent = time.monotonic(), 0, 0
+        # Before Python 3.12 asyncio.wait_for can lose a cancellation, and the Redis client uses it.
+        while not task.cancelling():
+            await asyncio.sleep(self._config.presence_interval_s * rng.uniform(0.9, 1.1))
+            now_s, opened, sent = time.monotonic(), self._server.opened_ever, self._server.broadcaster.sent
+            span_s = now_s - last_s
+            record = self._record((opened - last_opened) / span_s, (sent - last_sent) / span_s)
+            last_s, last_opened, last_sent = now_s, opened, sent
+            self._measure()
+            try:
+                await presence.write(self._redis, record)
+            except STORE_ERRORS as exc:
+                log.warning("presence not written", error=str(exc))
+
+    def _record(self, connects_per_s: float, sends_per_s: float) -> presence.WorkerRecord:
+        server, names = self._server, self._config.presence_attrs
+        return presence.WorkerRecord(
+            worker=self.name,
+            started_ms=self._started_ms,
+            now_ms=self._reader.now_ms(),
+            health=self._health.value,
+            bus_rev=self._reader.position,
+            connections=server.cohorts.connections,
+            connects_per_s=round(connects_per_s, 1),
+            sends_per_s=round(sends_per_s, 1),
+            loop_lag_ms=round(server.loop_lag_ms, 1),
+            groups=grouped(server.cohorts, names, lambda cohort: (len(cohort.members), 0, 0)),
+            campaigns=server.reports.gauges(names),
+        )
+
+    def _measure(self) -> None:
+        metrics.CONNECTIONS.set(self._server.cohorts.connections)
+        metrics.COHORTS.set(len(self._server.cohorts))
+        metrics.LOOP_LAG_SECONDS.set(self._server.loop_lag_ms / 1000)
+        metrics.BUS_GAPS.set(self._reader.gaps)
+        metrics.BUS_RELOADS.set(self._reader.reloads)
+        metrics.BUS_PUT_BACK.set(self._reader.put_back)
+
+
+def raise_open_files() -> int:
+    """Raise this process's limit on open files to the hard limit; return it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
+
+
+def within_open_files(config: GatewayConfig, files: int) -> GatewayConfig:
+    """Return the config with no more connections than the process may open files: better a 503 than EMFILE."""
+    connections_max = min(config.connections_max, files - _OWN_FILES)
+    return msgspec.structs.replace(config, connections_max=max(1, connections_max))
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Return a bound socket that several processes may share (SO_REUSEPORT).
+
+    Raises:
+        OSError: The address cannot be had.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    try:
+        sock.bind((host, port))
+    except OSError:
+        sock.close()
+        raise
+    sock.setblocking(False)
+    return sock
+
+
+def main() -> None:
+    """Run one worker as the supervisor configured it."""
+    configure_logs()
+    config = msgspec.json.decode(os.environ[CONFIG_VARIABLE], type=GatewayConfig)
+    pipe = os.fdopen(int(os.environ[STATUS_FD_VARIABLE]), "w", buffering=1)
+    config = within_open_files(config, raise_open_files())
+    gc.set_threshold(_GC_YOUNG, 20, 100)
+
+    def tell(health: Health) -> None:
+        try:
+            print(json.dumps({"health": health.value}), file=pipe)
+        except OSError:
+            pass  # the supervisor is gone; SIGTERM is on its way
+
+    async def run() -> None:
+        await Worker(config, bind(config.host, config.port), tell).run()
+
+    try:
+        uvloop.run(run())
+    except (FanoutError, OSError) as exc:
+        sys.exit(f"fanout gateway worker: {exc}")
+
+
+if __name__ == "__main__":
+    main()

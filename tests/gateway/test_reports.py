@@ -1,0 +1,194 @@
+"""The ledger against a model that keeps a plain set of who reported what: they agree, whatever happens."""
+
+from __future__ import annotations
+
+import msgspec
+from echoing import Echo
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from support.stack import activated, bundle, prefetched
+
+from fanout import wire
+from fanout.bus.presence import merged_lag
+from fanout.bus.publication import Cancelled, Closed, Publication, Variant
+from gateway.cohorts import Cohorts
+from gateway.connection import Connection
+from gateway.reports import Reports
+
+TOPIC_OF = {"a": "t", "b": "u", "c": "t"}
+CONTENTS = ("{}", '{"x":1}')
+campaigns = st.sampled_from(sorted(TOPIC_OF))
+heard_of = campaigns | st.just("unknown")
+topic_sets = st.sets(st.sampled_from("tuv"), min_size=1).map(frozenset)
+who = st.integers(0, 99)
+
+
+class Ledger(RuleBasedStateMachine):
+    @initialize()
+    def start(self) -> None:
+        self.cohorts = Cohorts(3)
+        self.reports = Reports(self.cohorts)
+        self.here: list[Connection] = []
+        self.rev = 100
+        self.open: set[str] = set()
+        self.prefetch: dict[str, tuple[int, str]] = {}  # campaign: revision, digest
+        self.activation: dict[str, int] = {}
+        self.ready: set[tuple[Connection, str]] = set()
+        self.active: set[tuple[Connection, str]] = set()
+        self.flips: dict[str, int] = {}
+        # An evening under way: chance alone would spend most of its steps on getting there.
+        for campaign in TOPIC_OF:
+            self.prefetches(campaign, CONTENTS[0])
+            self.activates(campaign)
+        for topics in ("t", "u", "v", "tu", "tuv"):
+            self.connect(frozenset(topics), "p", set())
+
+    # --- Devices.
+
+    def topics(self, connection: Connection) -> frozenset[str]:
+        assert connection.cohort is not None
+        return connection.cohort.topics
+
+    @rule(topics=topic_sets, platform=st.sampled_from("pqrs"), have=st.sets(st.sampled_from(CONTENTS)))
+    def connect(self, topics: frozenset[str], platform: str, have: set[str]) -> None:
+        connection = Connection(Echo())
+        attrs = (("platform", platform),)
+        self.cohorts.join(connection, self.cohorts.find(wire.Encoding.JSON, topics, topics, attrs, 0))
+        digests = {bundle(content).sha256 for content in have}
+        self.reports.resumed(connection, digests)
+        self.here.append(connection)
+        for campaign, (_, digest) in self.prefetch.items():
+            if TOPIC_OF[campaign] in topics and digest in digests:
+                self.ready.add((connection, campaign))
+
+    def pick(self, number: int) -> Connection | None:
+        return self.here[number % len(self.here)] if self.here else None
+
+    @rule(number=who)
+    def disconnect(self, number: int) -> None:
+        if connection := self.pick(number):
+            assert connection.cohort is not None
+            self.reports.left(connection, connection.cohort)
+            self.cohorts.leave(connection)
+            self.here.remove(connection)
+            self.ready = {entry for entry in self.ready if entry[0] is not connection}
+            self.active = {entry for entry in self.active if entry[0] is not connection}
+
+    @rule(number=who, topics=topic_sets)
+    def move(self, number: int, topics: frozenset[str]) -> None:
+        if connection := self.pick(number):
+            cohort = connection.cohort
+            assert cohort is not None
+            self.reports.left(connection, cohort)
+            self.cohorts.leave(connection)
+            to = self.cohorts.find(cohort.encoding, topics, cohort.allowed, cohort.attrs, 0)
+            self.cohorts.join(connection, to)
+            self.reports.moved(connection, to)
+            for entries in (self.ready, self.active):
+                entries -= {e for e in entries if e[0] is connection and TOPIC_OF[e[1]] not in topics}
+
+    @rule(number=who, campaign=heard_of, stale=st.booleans())
+    def says_ready(self, number: int, campaign: str, stale: bool) -> None:
+        if connection := self.pick(number):
+            rev = self.prefetch.get(campaign, (0, ""))[0] - stale
+            self.reports.reported(connection, wire.Report(campaign, max(0, rev), "ready"))
+            if campaign in self.prefetch and not stale and TOPIC_OF[campaign] in self.topics(connection):
+                self.ready.add((connection, campaign))
+
+    @rule(
+        number=who,
+        campaign=campaigns | st.just("unknown"),
+        stale=st.booleans(),
+        via=st.sampled_from(["cache", "resume"]),
+    )
+    def says_active(self, number: int, campaign: str, stale: bool, via: wire.Via) -> None:
+        if connection := self.pick(number):
+            rev = self.activation.get(campaign, 0)
+            report = wire.Report(campaign, max(0, rev - stale), "active", ms=2**60, via=via)
+            self.reports.reported(connection, report)
+            if rev and not stale and TOPIC_OF[campaign] in self.topics(connection):
+                if (connection, campaign) not in self.active and via != "resume":
+                    self.flips[campaign] = self.flips.get(campaign, 0) + 1
+                self.active.add((connection, campaign))
+
+    @rule()
+    def sweep(self) -> None:
+        self.cohorts.sweep()
+
+    # --- Publications.
+
+    def publish(self, publication: Publication) -> int:
+        self.rev += 10
+        self.reports.published(msgspec.structs.replace(publication, rev=self.rev))
+        self.open.add(publication.campaign)
+        return self.rev
+
+    def forget(self, campaign: str, entries: set[tuple[Connection, str]]) -> None:
+        entries -= {entry for entry in entries if entry[1] == campaign}
+
+    @rule(campaign=campaigns, content=st.sampled_from(CONTENTS))
+    def prefetches(self, campaign: str, content: str) -> None:
+        variants = (Variant({}, bundle(content)),)
+        rev = self.publish(prefetched(campaign, topic=TOPIC_OF[campaign], variants=variants))
+        self.prefetch[campaign] = rev, bundle(content).sha256
+        self.forget(campaign, self.ready)
+
+    @rule(campaign=campaigns)
+    def activates(self, campaign: str) -> None:
+        self.activation[campaign] = self.publish(activated(campaign, topic=TOPIC_OF[campaign]))
+        self.forget(campaign, self.active)
+        self.flips[campaign] = 0
+
+    @rule(campaign=campaigns)
+    def cancels(self, campaign: str) -> None:
+        self.publish(Cancelled(campaign=campaign, topic=TOPIC_OF[campaign]))
+
+    @rule(campaign=campaigns)
+    def closes(self, campaign: str) -> None:
+        self.publish(Closed(campaign=campaign, topic=TOPIC_OF[campaign]))
+        self.open.discard(campaign)
+        self.prefetch.pop(campaign, None)
+        self.activation.pop(campaign, None)
+        self.forget(campaign, self.ready)
+        self.forget(campaign, self.active)
+        self.flips.pop(campaign, None)
+
+    # --- The law.
+
+    @invariant()
+    def the_ledger_shows_exactly_what_was_reported(self) -> None:
+        if not hasattr(self, "reports"):
+            return
+        gauges = self.reports.gauges(("platform",))
+        assert set(gauges) == self.open
+        for campaign, gauge in gauges.items():
+            listening = [c for c in self.here if TOPIC_OF[campaign] in self.topics(c)]
+            assert sum(group.connected for group in gauge.groups) == len(listening)
+            assert sum(group.ready for group in gauge.groups) == sum(e[1] == campaign for e in self.ready)
+            assert sum(group.active for group in gauge.groups) == sum(e[1] == campaign for e in self.active)
+            for group in gauge.groups:
+                assert 0 <= group.ready <= group.connected
+                assert 0 <= group.active <= group.connected
+            assert gauge.prefetch_rev == self.prefetch.get(campaign, (0, ""))[0]
+            assert gauge.activate_rev == self.activation.get(campaign, 0)
+            assert merged_lag([gauge.flip_lag]).get_total_count() == self.flips.get(campaign, 0)
+        for connection in self.here:
+            digests = {self.prefetch[campaign][1] for c, campaign in self.ready if c is connection}
+            assert self.reports.held(connection) == digests
+
+
+TestLedger = Ledger.TestCase
+TestLedger.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+def test_a_failure_counts_for_the_newest_revisions_only() -> None:
+    reports = Reports(cohorts := Cohorts(3))
+    topics = frozenset({"t"})
+    connection = Connection(Echo())
+    cohorts.join(connection, cohorts.find(wire.Encoding.JSON, topics, topics, (), 0))
+    for rev, publication in ((5, prefetched()), (7, activated())):
+        reports.published(msgspec.structs.replace(publication, rev=rev))
+    for rev in (0, 4, 5, 6, 7, 8):
+        reports.reported(connection, wire.Report("c", rev, "failed"))
+    assert reports.gauges(())["c"].failed == 2

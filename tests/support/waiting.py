@@ -1,0 +1,30 @@
+"""Waiting for a condition, with a bound: tests never sleep to see whether something happens."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+# Far beyond what anything here takes, so that a slow machine is no failure; only a real failure waits for it.
+PATIENCE_S = 20.0
+_POLL_S = 0.01
+
+
+async def until(check: Callable[[], T | Awaitable[T]], what: str = "", timeout_s: float = PATIENCE_S) -> T:
+    """Return the first true value of ``check()``, which may be a coroutine function.
+
+    Raises:
+        AssertionError: It did not come in time; the message holds the last value.
+    """
+    deadline = time.monotonic() + timeout_s
+    while True:
+        found = check()
+        value: T = await found if isinstance(found, Awaitable) else found
+        if value:
+            return value
+        assert time.monotonic() < deadline, f"waited {timeout_s:g} s for {what or check!r}; last: {value!r}"
+        await asyncio.sleep(_POLL_S)
