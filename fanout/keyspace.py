@@ -12,13 +12,15 @@ PREFIX: Final = "{fanout}:"
 # --- The bus
 LOG: Final = f"{PREFIX}log"  # stream: id "<rev>-0"; fields prev, key, body
 DOORBELL: Final = f"{PREFIX}doorbell"  # channel: "<rev> <prev> <key> " + body
-RETAINED: Final = f"{PREFIX}retained"  # hash: "<campaign> <rev>" -> "<rev> <prev> <key> " + body
+# hash: "<campaign> <rev>[ <original rev>]" -> "<rev> <prev> <key> " + body; the third word only after a put-back
+# that had to take a new revision
+RETAINED: Final = f"{PREFIX}retained"
 FENCE: Final = f"{PREFIX}fence"  # string: the revision whose safety was last asked for again
 PRESENCE: Final = f"{PREFIX}presence"  # sorted set: worker -> Unix ms at which its record expires
 
 
 def outcome(key: str) -> str:
-    """String "<rev> <sha256 of body>": what a publication with this idempotency key did."""
+    """String "<rev> <prev> <digest of what was asked>": what a publication with this idempotency key did."""
     return f"{PREFIX}outcome:{key}"
 
 

@@ -1,0 +1,67 @@
+"""How one log entry is framed, on the doorbell, in the retained hash and in the stream. Pure.
+
+The script writes "<rev> <prev> <key> " and then the body, so the header can be read without decoding it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fanout.bus.publication import NotAPublication, Publication, unpack
+
+
+def from_doorbell(entry: bytes) -> Publication:
+    """Read a doorbell message or a retained value. Raises NotAPublication."""
+    parts = entry.split(b" ", 3)
+    try:
+        rev, prev, key, body = int(parts[0]), int(parts[1]), parts[2].decode(), parts[3]
+    except (ValueError, IndexError) as exc:
+        raise NotAPublication(f"entry begins {entry[:60]!r}, not with revision, predecessor and key") from exc
+    return unpack(body, rev=rev, prev=prev, key=key)
+
+
+def retained_name(field: bytes) -> tuple[str, int]:
+    """Return campaign and revision from a retained field's name.
+
+    The revision is the one under which the entry was first accepted, if it was put back under a later one.
+
+    Raises:
+        NotAPublication: The name is none the script gives.
+    """
+    words = field.split(b" ")
+    try:
+        return words[0].decode(), int(words[-1])
+    except ValueError as exc:
+        raise NotAPublication(f"retained field {field[:60]!r} names no campaign and revision") from exc
+
+
+def read_retained(fields: Mapping[bytes, bytes]) -> tuple[list[Publication], dict[str, int], list[str]]:
+    """Read the retained hash.
+
+    Returns:
+        The publications by revision, the newest revision accepted by campaign, and what cannot be read.
+    """
+    stored: list[Publication] = []
+    newest: dict[str, int] = {}
+    unreadable: list[str] = []
+    for name, value in fields.items():
+        try:
+            campaign, rev = retained_name(name)
+            newest[campaign] = max(rev, newest.get(campaign, 0))
+            stored.append(from_doorbell(value))
+        except NotAPublication as exc:
+            unreadable.append(str(exc))
+    return sorted(stored, key=lambda p: p.rev), newest, unreadable
+
+
+def rev_of(stream_id: bytes) -> int:
+    """Return the revision in a stream id ``<rev>-0``."""
+    return int(stream_id.split(b"-", 1)[0])
+
+
+def from_stream(stream_id: bytes, fields: Mapping[bytes, bytes]) -> Publication:
+    """Read a stream entry. Raises NotAPublication."""
+    try:
+        return unpack(fields[b"body"], rev=rev_of(stream_id), prev=int(fields[b"prev"]), key=fields[b"key"].decode())
+    except (KeyError, ValueError) as exc:
+        raise NotAPublication(f"stream entry {stream_id!r} lacks {exc}") from exc

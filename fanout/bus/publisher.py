@@ -1,0 +1,272 @@
+"""Publishing: one Lua call appends and rings the doorbell, then something must vouch for it.
+
+Owns the answer "accepted". Knows nothing of campaigns' phases: whoever publishes hands over the record to be
+written in the same step.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+import time
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any, Final
+
+import msgspec
+from redis.exceptions import ConnectionError, RedisError, ResponseError, TimeoutError
+
+from fanout import keyspace, limits
+from fanout.bus import presence
+from fanout.bus.entry import from_doorbell
+from fanout.bus.publication import NotAPublication, Publication, pack
+from fanout.bus.retained import needed
+from fanout.connect import Commands, store_errors
+from fanout.errors import OutcomeUnknown, TooLate, VersionConflict
+
+# How long to wait for a replica, the disk or a gateway to vouch for a publication.
+SAFE_TIMEOUT_S: Final = 3.0
+_POLL_S: Final = 0.05
+_SCRIPT: Final = files("fanout.bus").joinpath("publish.lua").read_text()
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What the log did with a publication.
+
+    Attributes:
+        rev: Its revision.
+        prev: The revision before it in the log.
+        digest: What was asked under this key the first time, "" if only a gateway remembered the entry.
+        repeated: True if the key was known, and nothing was published again.
+    """
+
+    rev: int
+    prev: int
+    digest: str
+    repeated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """The campaign record that changes in the same step.
+
+    Attributes:
+        version: The version the change is based on.
+        doc: The new record, msgpack.
+        rev_field: Field of the record's hash that takes the new revision, "" for none.
+        deadline_ms: The change rests on an instant that has not come: refuse it from then on; None for none.
+    """
+
+    version: int
+    doc: bytes
+    rev_field: str = ""
+    deadline_ms: int | None = None
+
+
+class Publisher:
+    """Puts publications into the log.
+
+    Args:
+        redis: Client of the primary.
+        safe_timeout_s: How long to wait for someone to vouch for a publication, seconds.
+    """
+
+    def __init__(self, redis: Commands, *, safe_timeout_s: float = SAFE_TIMEOUT_S) -> None:
+        self._redis = redis
+        self._script = redis.register_script(_SCRIPT)
+        self._safe_timeout_s = safe_timeout_s
+
+    async def now_ms(self) -> int:
+        """Return the store's clock, Unix ms. Raises StoreUnavailable."""
+        with store_errors():
+            seconds, micros = await self._redis.time()
+        return int(seconds) * 1000 + int(micros) // 1000
+
+    async def publish(self, publication: Publication, *, digest: str = "", record: Record | None = None) -> Receipt:
+        """Append, retain and ring, once for this publication's key.
+
+        Args:
+            publication: With its idempotency key; revision and predecessor are the log's to give.
+            digest: What is being asked, so that another request under the same key can be told.
+            record: A campaign record to write in the same step.
+        Returns:
+            The receipt, once a replica, the disk or a gateway has vouched for the entry.
+        Raises:
+            StoreUnavailable: The store did not answer; nothing was changed.
+            VersionConflict: The record changed since it was read; nothing was changed.
+            TooLate: The record's deadline has passed; nothing was changed.
+            OutcomeUnknown: Sent, but nothing vouched for it in time; retry with the same key.
+        """
+        assert publication.key, "a publication needs an idempotency key"
+        digest = digest or hashlib.sha256(pack(publication)).hexdigest()
+        connection = self._redis.client()
+        try:
+            with store_errors():
+                history = await self._history(publication)
+                role = await connection.execute_command("ROLE")
+                try:
+                    receipt = await self._run(connection, publication, digest, record, history)
+                except (ConnectionError, TimeoutError, OSError) as exc:
+                    raise OutcomeUnknown(publication.key, f"the store fell silent: {exc}") from exc
+            try:
+                safe = await self._vouched(connection, receipt, replicated=len(role) > 2 and bool(role[2]))
+            except (RedisError, OSError) as exc:
+                raise OutcomeUnknown(publication.key, f"the store fell silent: {exc}") from exc
+        finally:
+            await connection.aclose()
+        if not safe:
+            raise OutcomeUnknown(
+                publication.key,
+                f"revision {receipt.rev} is in the log, but within {self._safe_timeout_s:g} s no replica, "
+                "no synced file and no gateway vouched for it",
+            )
+        return receipt
+
+    async def outcome(self, key: str) -> Receipt | None:
+        """Return what was published under this key, None if nothing was. Raises StoreUnavailable."""
+        with store_errors():
+            found = await self._redis.get(keyspace.outcome(key))
+        if found is None:
+            return None
+        rev, prev, digest = found.decode().split(" ")
+        return Receipt(int(rev), int(prev), digest, repeated=True)
+
+    async def put_back(self, publication: Publication) -> bool:
+        """Restore an entry the store accepted and then lost, unless it holds something newer by now.
+
+        Under the entry's own key: of several gateways that saw it, one restores it. What was asked under that
+        key is not in the entry, so its digest is left open.
+
+        Returns:
+            True if this call restored it.
+        Raises:
+            StoreUnavailable: Perhaps restored, perhaps not; call again.
+        """
+        with store_errors():
+            answer: list[bytes] = await self._script(
+                keys=_keys(publication), args=_args(publication, "", None, [], lost_rev=str(publication.rev))
+            )
+        return answer[0] == b"done"
+
+    async def _history(self, publication: Publication) -> list[str]:
+        """Return the retained fields that this publication turns into history."""
+        with store_errors():
+            owned = await retained_fields(self._redis, publication.campaign)
+            now_ms = await self.now_ms()
+        if not owned:
+            return []
+        # The revision is not known yet; any newer one gives the same answer.
+        newest = max(p.rev for p in owned.values())
+        standing = needed(
+            [*owned.values(), msgspec.structs.replace(publication, rev=max(now_ms, newest + 1))], now_ms
+        )
+        kept = {p.rev for p in standing}
+        return [name for name, p in owned.items() if p.rev not in kept]
+
+    async def _run(
+        self,
+        connection: Commands,
+        publication: Publication,
+        digest: str,
+        record: Record | None,
+        history: list[str],
+    ) -> Receipt:
+        answer: list[Any] = await self._script(
+            keys=_keys(publication), args=_args(publication, digest, record, history), client=connection
+        )
+        what = answer[0].decode()
+        if what == "conflict":
+            assert record is not None
+            raise VersionConflict(record.version, int(answer[1]))
+        if what == "late":
+            assert record is not None
+            raise TooLate(int(answer[1]), record.deadline_ms or 0)
+        assert what in ("done", "repeated"), what
+        return Receipt(int(answer[1]), int(answer[2]), answer[3].decode(), repeated=what == "repeated")
+
+    async def _vouched(self, connection: Commands, receipt: Receipt, *, replicated: bool) -> bool:
+        """Wait until a replica has the entry, or the file is synced, or a gateway has applied it."""
+        deadline = time.monotonic() + self._safe_timeout_s
+        timeout_ms = int(self._safe_timeout_s * 1000)
+        try:
+            if replicated:
+                safe = await self._blocking(connection, receipt, "WAIT", 1, timeout_ms)
+            else:
+                safe, _ = await self._blocking(connection, receipt, "WAITAOF", 1, 0, timeout_ms)
+            if int(safe) >= 1:
+                return True
+        except ResponseError:
+            pass  # an older server, or one that keeps no file, or is no primary any more: ask the gateways
+        while True:
+            if any(worker.bus_rev >= receipt.rev for worker in await presence.read_all(self._redis)):
+                return True
+            if time.monotonic() >= deadline:
+                return False
+            await asyncio.sleep(_POLL_S)
+
+    async def _blocking(self, connection: Commands, receipt: Receipt, *command: str | int) -> Any:
+        """Run WAIT or WAITAOF, which may block longer than the socket's usual patience.
+
+        They vouch for this connection's own writes only. So this goes through the raw connection, which
+        fails where a client would reconnect and be told "all zero of your writes are safe"; and after a
+        repeated key, which wrote nothing, it writes a fence first.
+        """
+        raw = connection.connection
+        assert raw is not None
+        if receipt.repeated:
+            await raw.send_command("SET", keyspace.FENCE, receipt.rev)
+            await raw.read_response()
+        await raw.send_command(*command)
+        answer = await raw.read_response(timeout=self._safe_timeout_s + 1)
+        if answer is None:
+            # The answer may still come, and nobody else may find it on this connection.
+            await raw.disconnect(nowait=True)
+            raise TimeoutError(f"no answer to {command[0]}")
+        return answer
+
+
+async def retained_fields(redis: Commands, campaign: str) -> dict[str, Publication]:
+    """Return what the store retains for one campaign, by the field's name."""
+    names = [name for name in await redis.hkeys(keyspace.RETAINED) if name.split(b" ")[0] == campaign.encode()]
+    values = await redis.hmget(keyspace.RETAINED, names) if names else []
+    found: dict[str, Publication] = {}
+    for name, value in zip(names, values, strict=True):
+        try:
+            if value is not None:
+                found[name.decode()] = from_doorbell(value)
+        except NotAPublication:
+            continue  # a newer version's kind: not ours to judge, so it stays
+    return found
+
+
+def _keys(publication: Publication) -> list[str]:
+    return [
+        keyspace.LOG,
+        keyspace.RETAINED,
+        keyspace.outcome(publication.key),
+        keyspace.campaign(publication.campaign),
+    ]
+
+
+def _args(
+    publication: Publication, digest: str, record: Record | None, history: list[str], lost_rev: str = ""
+) -> list[str | bytes | int]:
+    # Outcomes expire with jitter, like everything that expires here.
+    ttl_s = int(limits.IDEMPOTENCY_TTL_S * (1 + random.random() / 10))
+    return [
+        keyspace.DOORBELL,
+        publication.key,
+        digest,
+        publication.campaign,
+        pack(publication),
+        ttl_s,
+        limits.LOG_ENTRIES_MAX,
+        "" if record is None else str(record.version),
+        b"" if record is None else record.doc,
+        "" if record is None else record.rev_field,
+        lost_rev,
+        "" if record is None or record.deadline_ms is None else str(record.deadline_ms),
+        *history,
+    ]

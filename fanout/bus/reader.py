@@ -1,0 +1,333 @@
+"""Reading the bus: every publication once, in order, whatever happens to the subscription.
+
+The stream is the truth and pub/sub only the doorbell. Each entry names its predecessor, so a reader knows by
+itself when it has missed something: it reads the stream from its place; where the chain does not join up
+(trimmed, flushed, a failover to a replica that lagged) it reloads the retained state, and puts back what it
+holds and the store has lost.
+
+A client library that reconnects in silence is the enemy here. So every ``subscribe`` acknowledgement means
+"read the stream", and a probe, published by the reader to itself, proves that the subscription still hears.
+The probe carries the log's newest revision, so a store that lost its data says so before anyone publishes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import random
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from importlib.resources import files
+from typing import Any, Final
+
+import structlog
+from redis.exceptions import NoPermissionError
+
+from fanout import keyspace, limits
+from fanout.bus.clock import StoreClock
+from fanout.bus.entry import from_doorbell, from_stream, read_retained, rev_of
+from fanout.bus.publication import Closed, NotAPublication, Publication
+from fanout.bus.publisher import Publisher
+from fanout.bus.retained import needed
+from fanout.bus.tasks import cancelled, until_ended
+from fanout.connect import STORE_ERRORS, Commands
+from fanout.slots import backoff_ms
+
+log = structlog.get_logger(__name__)
+
+PROBE_INTERVAL_S: Final = 1.0
+# A probe that is not back after this long means a deaf subscription, if the store answers otherwise.
+PROBE_TIMEOUT_S: Final = 2.0
+_RETRY_BASE_MS: Final = 50
+_RETRY_CAP_MS: Final = 2_000
+# Revisions remembered to tell a duplicate from an entry of a history we do not know.
+_KNOWN_MAX: Final = 4_096
+# Entries read at once: a prefetch with all its content is 256 KB, so 25 MB at most.
+_READ_MAX: Final = 100
+_PROBE: Final = files("fanout.bus").joinpath("probe.lua").read_text()
+
+
+class BusState(enum.StrEnum):
+    """How far a reader can be trusted, in the words of ``/readyz``."""
+
+    STARTING = "starting"  # not synced yet: unready
+    OK = "ok"
+    DEGRADED = "degraded"  # the store cannot be reached: everyone is in that boat, keep serving
+    DEAF = "deaf"  # the store answers, the subscription does not: unready
+
+
+class _Deaf(Exception):
+    """Our own probe did not come back."""
+
+
+class Reader:
+    """Follows the log for one worker.
+
+    Args:
+        connect: Makes a fresh client; every subscription gets one of its own.
+        worker: Names the probe channel; unique among readers.
+        on_publication: Called with each publication once, in the order of revisions. Must not block or raise.
+        on_state: Called when `state` changes.
+        probe_interval_s: Seconds between probes.
+        probe_timeout_s: Seconds after which a missing probe counts.
+
+    Attributes:
+        position: Revision of the newest entry applied, 0 before the first sync.
+        retained: What stands, by campaign, in order of revision.
+        clock: The store's clock.
+        gaps: How often entries were missed and read from the stream.
+        reloads: How often the chain was broken and the retained state was loaded.
+        put_back: How many entries were restored to the store.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], Commands],
+        worker: str,
+        on_publication: Callable[[Publication], None],
+        on_state: Callable[[BusState], None] = lambda state: None,
+        *,
+        probe_interval_s: float = PROBE_INTERVAL_S,
+        probe_timeout_s: float = PROBE_TIMEOUT_S,
+    ) -> None:
+        self._connect = connect
+        self._channel = keyspace.probe(worker)
+        self._on_publication = on_publication
+        self._on_state = on_state
+        self._probe_interval_s = probe_interval_s
+        self._probe_timeout_s = probe_timeout_s
+        self._known: deque[int] = deque(maxlen=_KNOWN_MAX)
+        self._synced = False  # True from the first full read of the log on
+        self._reading = False  # True while the stream is being read, when probes have to wait
+        self._deaf = 0  # sessions in a row that ended because a probe did not come back
+        self._heard = 0  # number of the newest probe that came back
+        self._ring = asyncio.Event()  # set when a probe comes back
+        self._rng = random.Random()
+        self.state = BusState.STARTING
+        self.position = 0
+        self.retained: dict[str, list[Publication]] = {}
+        self.clock = StoreClock(time.time() * 1000 - time.monotonic() * 1000)
+        self.gaps = 0
+        self.reloads = 0
+        self.put_back = 0
+
+    def now_ms(self) -> int:
+        """Return the store's clock, Unix ms."""
+        return self.clock.now_ms(time.monotonic() * 1000)
+
+    async def run(self) -> None:
+        """Follow the log until cancelled."""
+        failures = 0
+        while True:
+            started = time.monotonic()
+            try:
+                await until_ended(self._session())
+            except* (_Deaf, NoPermissionError):
+                log.warning("subscription is deaf; rebuilding it", position=self.position)
+                self._deaf += 1
+                # One probe may be lost with a connection that was just replaced; a new one cures that.
+                if self._deaf > 1:
+                    self._become(BusState.DEAF)
+            except* STORE_ERRORS as group:
+                log.warning("store unreachable", error=str(group.exceptions[0]), position=self.position)
+                self._become(BusState.DEGRADED if self._synced else BusState.STARTING)
+            failures = 0 if time.monotonic() - started > 10 * self._probe_interval_s else failures + 1
+            await asyncio.sleep(backoff_ms(failures, _RETRY_BASE_MS, _RETRY_CAP_MS, self._rng) / 1000)
+
+    async def _session(self) -> None:
+        """Live with one subscription until it fails. Raises a group of _Deaf or the client's errors."""
+        async with _fresh(self._connect) as commands, _fresh(self._connect) as subscriber:
+            pubsub = subscriber.pubsub()
+            try:
+                await pubsub.subscribe(keyspace.DOORBELL, self._channel)
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(self._listen(pubsub, commands))
+                    tasks.create_task(self._probe(commands))
+            finally:
+                await pubsub.aclose()
+
+    async def _listen(self, pubsub: Commands, commands: Commands) -> None:
+        while not cancelled():
+            message = await pubsub.get_message(timeout=self._probe_interval_s)
+            if message is None:
+                continue
+            channel = message["channel"].decode()
+            if message["type"] == "subscribe":
+                # Also after a reconnect that the library made by itself: something may have been missed.
+                if channel == keyspace.DOORBELL:
+                    await self._catch_up(commands)
+            elif channel == self._channel:
+                await self._probed(message["data"], commands)
+            else:
+                await self._rung(message["data"], commands)
+
+    async def _probe(self, commands: Commands) -> None:
+        script = commands.register_script(_PROBE)
+        number = self._heard
+        while not cancelled():
+            number += 1
+            self._ring.clear()
+            sent = time.monotonic()
+            async with asyncio.timeout(self._probe_timeout_s):
+                answer = await script(keys=[keyspace.LOG], args=[self._channel, number])
+            self._sample_clock(sent, answer)
+            try:
+                async with asyncio.timeout(self._probe_timeout_s):
+                    while self._heard < number:
+                        await self._ring.wait()
+                        self._ring.clear()
+            except TimeoutError:
+                if self._reading:
+                    continue  # behind, not deaf
+                raise _Deaf from None
+            self._deaf = 0
+            self._become(BusState.OK)
+            await asyncio.sleep(self._probe_interval_s * (0.9 + 0.2 * self._rng.random()))
+
+    def _sample_clock(self, sent_s: float, answer: tuple[bytes | int, bytes | int]) -> None:
+        store_ms = int(answer[0]) * 1000 + int(answer[1]) / 1000
+        self.clock.sample(sent_s * 1000, time.monotonic() * 1000, store_ms)
+
+    async def _probed(self, data: bytes, commands: Commands) -> None:
+        """Take note of our own probe; the acknowledgement, and so the first reading, came before it."""
+        try:
+            number, head = (int(word) for word in data.split())
+        except ValueError:
+            log.warning("unreadable probe", data=data[:60])
+            return
+        if head != self.position:
+            await self._catch_up(commands)
+        self._heard = number
+        self._ring.set()
+
+    async def _rung(self, entry: bytes, commands: Commands) -> None:
+        """Apply what the doorbell brought, if it continues the chain."""
+        try:
+            publication = from_doorbell(entry)
+        except NotAPublication as exc:
+            # A newer publisher's kind: skip the content, but keep the chain by reading the stream.
+            log.warning("unreadable publication", error=str(exc))
+            await self._catch_up(commands)
+            return
+        if publication.prev == self.position:
+            self._apply(publication)
+        elif publication.rev not in self._known:
+            await self._catch_up(commands)
+
+    async def _catch_up(self, commands: Commands) -> None:
+        """Read the stream from our place; reload the retained state where the chain does not join up."""
+        self._reading = True
+        try:
+            missed = False
+            while self._synced:
+                # From our own entry on: if the log still has it, whatever follows it there joins up.
+                entries: Any = await commands.xrange(keyspace.LOG, min=f"{self.position}-0", count=_READ_MAX)
+                if not (_joins(entries[0], self.position) if entries else self.position == 0):
+                    break
+                news = [entry for entry in entries if rev_of(entry[0]) > self.position]
+                if not news:
+                    return
+                self.gaps += not missed
+                missed = True
+                for stream_id, fields in news:
+                    self._apply_entry(stream_id, fields)
+            await self._reload(commands)
+            self._synced = True
+        finally:
+            self._reading = False
+
+    def _apply_entry(self, stream_id: bytes, fields: dict[bytes, bytes]) -> None:
+        try:
+            self._apply(from_stream(stream_id, fields))
+        except NotAPublication as exc:
+            log.warning("unreadable publication", error=str(exc))
+            self._seen(rev_of(stream_id))
+
+    def _seen(self, rev: int) -> None:
+        self._known.append(rev)
+        self.position = rev
+
+    def _apply(self, publication: Publication) -> None:
+        """Take the next publication of the log."""
+        self._seen(publication.rev)
+        self._take(publication)
+
+    def _take(self, publication: Publication) -> None:
+        """Remember what stands, tell the owner."""
+        if any(held.rev == publication.rev for held in self.retained.get(publication.campaign, ())):
+            return  # what we put back ourselves comes round again
+        self._retain(publication)
+        self._on_publication(publication)
+
+    def _retain(self, publication: Publication) -> None:
+        # One that was put back under a later revision takes its own place.
+        held = [p for p in self.retained.get(publication.campaign, []) if p.key != publication.key]
+        self.retained[publication.campaign] = needed([*held, publication], self.now_ms())
+        oldest = self.now_ms() - limits.CLOSED_RETENTION_S * 1000
+        for campaign, kept in list(self.retained.items()):
+            if isinstance(kept[-1], Closed) and kept[-1].rev < oldest:
+                del self.retained[campaign]
+
+    async def _reload(self, commands: Commands) -> None:
+        """Take the store's retained state for the truth, except where ours is newer: that is put back.
+
+        Our position moves last, so that a reload which fails half way is done again.
+        """
+        sent = time.monotonic()
+        async with commands.pipeline(transaction=True) as pipe:
+            pipe.time()
+            pipe.xrevrange(keyspace.LOG, count=1)
+            pipe.hgetall(keyspace.RETAINED)
+            clock, newest, fields = await pipe.execute()
+        self._sample_clock(sent, clock)
+        head = rev_of(newest[0][0]) if newest else 0
+        if self._synced:
+            self.reloads += 1
+            log.warning("chain broken; reloading the retained state", position=self.position, head=head)
+        stored, told, unreadable = read_retained(fields)
+        if unreadable:
+            log.warning("unreadable retained publications", errors=unreadable[:3], count=len(unreadable))
+        keys = {p.key for p in stored}
+        # What is older than the store's newest of its campaign stays with us, for our devices; `needed` sorts it out.
+        lost = [
+            p
+            for campaign, held in self.retained.items()
+            for p in held
+            if p.key not in keys and p.rev > told.get(campaign, 0)
+        ]
+        news = [p for p in stored if p.rev > _newest(self.retained.get(p.campaign, []))]
+        for publication in news:
+            self._take(publication)
+        publisher = Publisher(commands)
+        for publication in sorted(lost, key=lambda p: p.rev):
+            self.put_back += await publisher.put_back(publication)
+        self._known.clear()
+        self._known.extend(p.rev for p in stored)
+        self._seen(head)
+
+    def _become(self, state: BusState) -> None:
+        if state is not self.state:
+            log.info("bus state", was=self.state.value, now=state.value)
+            self.state = state
+            self._on_state(state)
+
+
+def _joins(entry: tuple[bytes, dict[bytes, bytes]], position: int) -> bool:
+    """Tell whether a stream that begins with this entry goes on from our position without a gap."""
+    stream_id, fields = entry
+    return rev_of(stream_id) == position or fields.get(b"prev") == str(position).encode()
+
+
+def _newest(publications: list[Publication]) -> int:
+    return max((p.rev for p in publications), default=0)
+
+
+@asynccontextmanager
+async def _fresh(connect: Callable[[], Commands]) -> AsyncIterator[Commands]:
+    client = connect()
+    try:
+        yield client
+    finally:
+        await client.aclose()

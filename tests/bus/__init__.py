@@ -1,0 +1,1 @@
+"""Laws of the bus, on a real store."""
