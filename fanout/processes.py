@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import signal
 import subprocess
 import sys
@@ -12,12 +13,15 @@ from typing import IO, Any, Final
 _PR_SET_PDEATHSIG: Final = 1
 # Loaded here, before any fork: the child may not import or allocate much between fork and exec.
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+_own_pid = os.getpid()
 
 
 def _die_with_parent() -> None:
     """Ask Linux to end this child if its parent is killed outright; elsewhere an orphan has to be ended by hand."""
     assert _libc is not None
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() == 1 and _own_pid != 1:
+        os._exit(1)  # the parent died before it could be asked for
 
 
 preexec: Final[Callable[[], None] | None] = _die_with_parent if _libc is not None else None

@@ -1,14 +1,34 @@
-"""What every test may ask for: a real Valkey of its own, on a unix socket, ended afterwards."""
+"""What every test has: uvloop, as the product has; the knowledge that no callback raised; and, if it asks, a
+real Valkey of its own, on a unix socket, ended afterwards."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
 import pytest
+import uvloop
+from hypothesis import HealthCheck, settings
 from redis.asyncio import Redis
 
 from fanout.connect import connect
 from fanout.embedded import EmbeddedValkey
+
+# How long an example takes says something about the machine and nothing about a law.
+settings.register_profile("laws", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("laws")
+
+
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    return {"uvloop": uvloop.new_event_loop}
+
+
+@pytest.fixture(autouse=True)
+def _no_tracebacks(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Hold that nothing raised into the event loop, and that no parser failed: both only log."""
+    yield
+    logged = [record for record in caplog.get_records("call") if record.name in ("asyncio", "gateway.websockets")]
+    assert not logged, [record.getMessage() for record in logged]
 
 
 @pytest.fixture

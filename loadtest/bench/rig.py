@@ -1,0 +1,199 @@
+"""What every benchmark stands on: the product's own processes, the yardsticks', and sockets to both.
+
+The product is started by its command line, as an operator would; this knows no module of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import secrets
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+
+from fanout.tokens import mint
+from fanout.wire import Encoding
+from loadtest.lean import Handler, LeanSocket, device_opening, open_socket
+
+TOPIC: Final = "bench"
+_CLOCK_TICKS: Final = os.sysconf("SC_CLK_TCK")
+_CONNECTS_AT_ONCE: Final = 200
+_PATIENCE_S: Final = 60.0
+
+
+@contextmanager
+def child(words: Sequence[str], **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """Run a Python module as a process with pipes; end it afterwards."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", *words],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, **environment},
+    )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def said(process: subprocess.Popen[str]) -> str:
+    """Return the next line of a child."""
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    assert line, f"{process.args!r} ended"
+    return line.strip()
+
+
+def ask(process: subprocess.Popen[str], line: str) -> str:
+    """Send a line to a yardstick; return its answer."""
+    assert process.stdin is not None
+    process.stdin.write(line + "\n")
+    process.stdin.flush()
+    return said(process)
+
+
+@dataclass
+class Product:
+    """A running product with one gateway worker.
+
+    Attributes:
+        key: Secret of the device tokens.
+        worker: Process id of the gateway's worker.
+    """
+
+    url: str
+    admin_url: str
+    control_url: str
+    key: bytes
+    api: httpx.Client
+    worker: int
+
+    def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        response = self.api.post(path, json=body)
+        response.raise_for_status()
+        return dict(response.json())
+
+    def broadcast_seconds(self) -> tuple[float, int]:
+        """Return the gateway's own sum and count of broadcast times."""
+        lines = httpx.get(f"{self.admin_url}/metrics", trust_env=False).text.splitlines()
+        found = {name: line.rsplit(" ", 1)[1] for line in lines for name in ("sum", "count")
+                 if line.startswith(f"fanout_gateway_broadcast_seconds_{name}")}  # fmt: skip
+        return float(found.get("sum", 0)), int(float(found.get("count", 0)))
+
+
+@contextmanager
+def product(*gateway_flags: str) -> Iterator[Product]:
+    """Run the control plane with an embedded store, and a gateway with one worker, by their commands."""
+    admin_key, device_key = secrets.token_urlsafe(32), secrets.token_hex(32)
+    with contextlib.ExitStack() as exits:
+        scratch = exits.enter_context(tempfile.TemporaryDirectory(prefix="fanout-bench-"))
+        control = exits.enter_context(
+            child(
+                ["fanout.cli", "control", "--port", "0", "--json", "--data-dir", scratch], FANOUT_ADMIN_KEY=admin_key
+            )
+        )
+        told = json.loads(said(control))
+        words = ["fanout.cli", "gateway", "--port", "0", "--admin-port", "0", "--json", "--drain-s", "0"]
+        gateway = exits.enter_context(
+            child([*words, *gateway_flags], FANOUT_REDIS_URL=told["redis_url"], FANOUT_DEVICE_KEY=device_key)
+        )
+        urls = json.loads(said(gateway))
+        headers = {"Authorization": f"Bearer {admin_key}"}
+        api = exits.enter_context(httpx.Client(base_url=told["url"], headers=headers, trust_env=False, timeout=30))
+        workers = httpx.get(f"{urls['admin_url']}/readyz", trust_env=False).json()["workers"]
+        yield Product(urls["url"], urls["admin_url"], told["url"], device_key.encode(), api, int(next(iter(workers))))
+
+
+@dataclass
+class Sink(Handler):
+    """Counts what many sockets receive, and when the first and the last of it came."""
+
+    opened_count: int = 0
+    messages: int = 0
+    first_s: float = 0.0
+    last_s: float = 0.0
+    lost: int = 0
+    sockets: list[LeanSocket] = field(default_factory=list)
+
+    def opened(self, socket: LeanSocket) -> None:
+        self.opened_count += 1
+
+    def message(self, socket: LeanSocket, data: bytes) -> None:
+        self.last_s = time.time()
+        if not self.messages:
+            self.first_s = self.last_s
+        self.messages += 1
+
+    def closed(self, socket: LeanSocket, code: int | None, status: int | None, retry_after_ms: int | None) -> None:
+        self.lost += 1
+
+    def reset(self) -> None:
+        self.messages = 0
+
+    async def expect(self, count: int) -> None:
+        """Wait until so many messages have come."""
+        await self._until(lambda: self.messages >= count)
+
+    async def _until(self, done: Callable[[], bool]) -> None:
+        """Wait for what the sockets' callbacks count; polled, for an event a message would be measured, too."""
+        async with asyncio.timeout(_PATIENCE_S):
+            while not done():  # noqa: ASYNC110
+                await asyncio.sleep(0.002)
+
+    async def connect(self, url: str, openings: Sequence[bytes]) -> None:
+        """Open a socket for every prepared handshake, and wait for all the answers."""
+        gate = asyncio.Semaphore(_CONNECTS_AT_ONCE)
+
+        async def one(opening: bytes) -> None:
+            async with gate:
+                self.sockets.append(await open_socket(url, self, opening))
+
+        before = self.opened_count
+        await asyncio.gather(*(one(opening) for opening in openings))
+        await self._until(lambda: self.opened_count + self.lost - before >= len(openings))
+        assert not self.lost, f"{self.lost} handshakes failed"
+
+    def close(self) -> None:
+        for each in self.sockets:
+            each.abort()
+        self.sockets.clear()
+
+
+def openings(url: str, count: int, key: bytes, prefix: str = "bench") -> list[bytes]:
+    """Return prepared handshakes with a token each, so that a clock that runs meanwhile times the server."""
+    return [
+        device_opening(url, Encoding.MSGPACK, mint(key, f"{prefix}-{n}", [TOPIC], {"platform": "tv"}))
+        for n in range(count)
+    ]
+
+
+def resident_bytes(pid: int) -> int:
+    """Return a process's resident memory."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) * 1024
+    raise AssertionError("no VmRSS")
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the processor time a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / _CLOCK_TICKS

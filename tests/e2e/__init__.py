@@ -1,0 +1,1 @@
+"""The whole product: real store, gateways, control plane and devices."""
