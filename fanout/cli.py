@@ -97,14 +97,15 @@ def control(host: str, port: int, redis_url: str, data_dir: Path, public_url: st
     _logs()
     config = ControlConfig(public_url=public_url)
     if redis_url != "embedded":
-        _run(_control(config, redis_url, host, port, as_json))
+        _run(_control(config, redis_url, host, port, as_json, {}))
         return
     with EmbeddedValkey(data_dir) as valkey:
         click.echo(f"embedded store: {valkey.url} (give it to gateways as FANOUT_REDIS_URL)", err=True)
-        _run(_control(config, valkey.url, host, port, as_json))
+        # Only this URL is told: another may hold a password.
+        _run(_control(config, valkey.url, host, port, as_json, {"redis_url": valkey.url}))
 
 
-async def _control(config: Any, redis_url: str, host: str, port: int, as_json: bool) -> None:
+async def _control(config: Any, redis_url: str, host: str, port: int, as_json: bool, more: dict[str, str]) -> None:
     from fanout.connect import connect
     from fanout.control.server import serve
     from fanout.store.keys import KeyStore, Role
@@ -114,7 +115,7 @@ async def _control(config: Any, redis_url: str, host: str, port: int, as_json: b
             await KeyStore(redis).create("admin", Role.ADMIN, key=admin_key)
 
     def started(bound: int) -> None:
-        _say(as_json, "control plane", url=_http(host, bound), redis_url=redis_url)
+        _say(as_json, "control plane", url=_http(host, bound), **more)
 
     await serve(config, redis_url, host, port, started)
 

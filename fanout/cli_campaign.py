@@ -7,6 +7,7 @@ nobody to ask.
 from __future__ import annotations
 
 import asyncio
+import datetime
 import json
 import os
 from collections.abc import Callable
@@ -211,10 +212,24 @@ def _show(answer: dict[str, Any], as_json: bool) -> None:
             table.add_row(name, escape(str(answer[name])))
     for name in ("prefetch", "activation"):
         if plan := answer.get(name):
-            said = ", ".join(f"{k} {v}" for k, v in plan.items() if v not in (None, "", False))
-            table.add_row(name, escape(said))
+            table.add_row(name, escape(_plan(plan)))
     table.add_row("allowed", ", ".join(answer["allowed"]) or "nothing")
     Console().print(table)
+
+
+def _plan(plan: dict[str, Any]) -> str:
+    """Return a prefetch or an activation in words; every instant in the viewer's zone with UTC beside it."""
+    starts = datetime.datetime.fromtimestamp((plan["at"] if "at" in plan else plan["from_ms"]) / 1000, datetime.UTC)
+    words = [
+        f"{starts.astimezone():%Y-%m-%d %H:%M:%S %Z} ({starts:%H:%M:%S} UTC)",
+        f"over {plan['window_ms'] / 1000:g} s",
+    ]
+    if "stage" in plan:
+        words.insert(0, ("back to " if plan["retracts"] else "") + plan["stage"])
+        words.append(f"for {plan['share']:.0%} of devices, by {plan['by']}")
+    if plan.get("reason"):
+        words.append(("forced: " if plan["forced"] else "because: ") + plan["reason"])
+    return ", ".join(words)
 
 
 @click.group()
