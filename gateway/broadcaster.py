@@ -86,8 +86,7 @@ class Broadcaster:
         while True:
             publication, batches = await self._critical.get()
             started = time.monotonic()
-            for batch in batches:
-                await self._write(batch)
+            await self._write(batches)
             metrics.BROADCAST_SECONDS.observe(time.monotonic() - started)
             self._complete(publication, batches)
             if self._critical.empty():
@@ -107,13 +106,20 @@ class Broadcaster:
                 batches.append(_Batch(cohort, data, list(cohort.members)))
         return batches
 
-    async def _write(self, batch: _Batch) -> None:
-        """Write to a cohort's members, slice by slice."""
-        config, members = self._config, batch.members
-        for start in range(0, len(members), config.slice_sends):
-            sent = self._write_slice(batch.frame, members[start : start + config.slice_sends])
-            rate = config.sends_per_s_max
-            await asyncio.sleep(sent / rate if rate else 0)
+    async def _write(self, batches: list[_Batch]) -> None:
+        """Write to everyone, slice by slice; a slice takes in as many small cohorts as fit."""
+        slice_sends, rate = self._config.slice_sends, self._config.sends_per_s_max
+        left = slice_sends
+        for batch in batches:
+            start = 0
+            while start < len(batch.members):
+                self._write_slice(batch.frame, batch.members[start : start + left])
+                start += left
+                # What the last slice of this cohort did not use is the next one's.
+                left = max(0, start - len(batch.members))
+                if not left:
+                    await asyncio.sleep(slice_sends / rate if rate else 0)
+                    left = slice_sends
 
     def _write_slice(self, data: bytes, members: list[Connection]) -> int:
         sent = 0

@@ -27,6 +27,8 @@ from fanout.wire import Encoding
 from loadtest.lean import Handler, LeanSocket, device_opening, open_socket
 
 TOPIC: Final = "bench"
+# No beacon falls into a measurement, and no handshake is refused: these are measured by other means.
+STILL: Final = ("--beacon-s", "1000", "--ping-s", "3000", "--lifetime-s", "9000", "--admit-per-s", "100000")
 _CLOCK_TICKS: Final = os.sysconf("SC_CLK_TCK")
 _CONNECTS_AT_ONCE: Final = 200
 _PATIENCE_S: Final = 60.0
@@ -91,12 +93,11 @@ class Product:
         response.raise_for_status()
         return dict(response.json())
 
-    def broadcast_seconds(self) -> tuple[float, int]:
-        """Return the gateway's own sum and count of broadcast times."""
+    def broadcast_seconds(self) -> float:
+        """Return the gateway's own sum of broadcast times."""
         lines = httpx.get(f"{self.admin_url}/metrics", trust_env=False).text.splitlines()
-        found = {name: line.rsplit(" ", 1)[1] for line in lines for name in ("sum", "count")
-                 if line.startswith(f"fanout_gateway_broadcast_seconds_{name}")}  # fmt: skip
-        return float(found.get("sum", 0)), int(float(found.get("count", 0)))
+        sums = [line for line in lines if line.startswith("fanout_gateway_broadcast_seconds_sum")]
+        return sum(float(line.rsplit(" ", 1)[1]) for line in sums)
 
 
 @contextmanager
@@ -122,12 +123,44 @@ def product(*gateway_flags: str) -> Iterator[Product]:
         yield Product(urls["url"], urls["admin_url"], told["url"], device_key.encode(), api, int(next(iter(workers))))
 
 
+def prepare(running: Product) -> None:
+    """Create a campaign with two stages and have it prefetched."""
+    content = {"stages": {"on": {"title": "on"}, "off": {"title": "off"}}}
+    variants = [{"match": {}, "bundle": content}]
+    body = {"id": "bench", "title": "bench", "topic": TOPIC, "stages": ["on", "off"], "variants": variants}
+    running.post("/v1/campaigns", body)
+    running.post("/v1/campaigns/bench/prefetch", {"window_s": 0})
+
+
+@contextmanager
+def bare_server(devices: int) -> Iterator[subprocess.Popen[str]]:
+    """Run the bare loop of ``send()`` with so many sockets, and a process that receives on them."""
+    module = "loadtest.bench.yardsticks"
+    with child([module, "bare"]) as bare:
+        port = said(bare)
+        with child([module, "drain", port, str(devices)]) as drain:
+            assert said(drain) == "connected"
+            while int(ask(bare, "count")) < devices:
+                time.sleep(0.01)
+            yield bare
+
+
+@contextmanager
+def prober(running: Product, beacon_s: float) -> Iterator[subprocess.Popen[str]]:
+    """Run a prober (`loadtest.bench.prober`) against the product."""
+    words = ["loadtest.bench.prober", running.url, str(beacon_s)]
+    with child(words, FANOUT_DEVICE_KEY=running.key.decode()) as process:
+        assert said(process) == "ready"
+        yield process
+
+
 @dataclass
 class Sink(Handler):
     """Counts what many sockets receive, and when the first and the last of it came."""
 
     opened_count: int = 0
     messages: int = 0
+    message_bytes: int = 0
     first_s: float = 0.0
     last_s: float = 0.0
     lost: int = 0
@@ -141,12 +174,13 @@ class Sink(Handler):
         if not self.messages:
             self.first_s = self.last_s
         self.messages += 1
+        self.message_bytes += len(data)
 
     def closed(self, socket: LeanSocket, code: int | None, status: int | None, retry_after_ms: int | None) -> None:
         self.lost += 1
 
     def reset(self) -> None:
-        self.messages = 0
+        self.messages = self.message_bytes = 0
 
     async def expect(self, count: int) -> None:
         """Wait until so many messages have come."""

@@ -5,7 +5,7 @@ the websockets library, as its documentation starts one, without compression.
 
 Run as ``python -m loadtest.bench.yardsticks bare|stock``: prints its port, then answers each line on standard
 input with a line: ``send <hex>`` with the seconds it took to send those bytes to every socket, ``count`` with
-the number of sockets.
+the number of sockets. ``drain PORT N`` is the bare server's other end: N sockets that read and throw away.
 """
 
 from __future__ import annotations
@@ -85,5 +85,25 @@ def stock() -> None:
     )
 
 
+class _Drain(asyncio.Protocol):
+    """Reads and throws away."""
+
+
+def drain(port: int, count: int) -> None:
+    """Hold so many sockets to a port of this machine, for ever."""
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        for _ in range(count):
+            await loop.create_connection(_Drain, "127.0.0.1", port)
+        print("connected", flush=True)
+        await loop.create_future()
+
+    uvloop.run(run())
+
+
 if __name__ == "__main__":
-    {"bare": bare, "stock": stock}[sys.argv[1]]()
+    if sys.argv[1] == "drain":
+        drain(int(sys.argv[2]), int(sys.argv[3]))
+    else:
+        {"bare": bare, "stock": stock}[sys.argv[1]]()

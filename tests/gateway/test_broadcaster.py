@@ -118,6 +118,22 @@ def test_a_broadcast_gives_way_after_every_slice() -> None:
     held(hall, script)
 
 
+def test_small_cohorts_share_a_slice() -> None:
+    hall = Hall(slice_sends=10)
+
+    async def script() -> None:
+        for number in range(31):
+            hall.seat(3, platform=f"p{number}")
+        hall.broadcaster.submit(at_rev(activated(), 7))
+        seen = [0]
+        while seen[-1] < 93:
+            await asyncio.sleep(0)
+            seen.append(hall.sent)
+        assert {b - a for a, b in pairwise(seen) if b > a} == {10, 3}, "full slices, and the rest"
+
+    held(hall, script)
+
+
 def test_a_rate_limit_stretches_a_broadcast() -> None:
     hall = Hall(slice_sends=10, sends_per_s_max=50)
 
