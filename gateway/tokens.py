@@ -25,6 +25,10 @@ from gateway.plaintoken import claims_of
 
 # RFC 7518 section 3.2: an HS256 key as long as the hash.
 KEY_BYTES_MIN: Final = 32
+# How far ahead of this host's clock the token service's may be (``iat``, ``nbf``): without it, a gateway a second
+# behind refuses every token that was made just now, and sends the device back for another. The end is the end.
+LEEWAY_S: Final = 30.0
+_EXPIRED: Final = "the token has expired; get a new one"
 JWKS_ALGORITHMS: Final = ("RS256", "ES256", "EdDSA")
 # Rotation: the new key is published before it is used, so looking every few minutes is enough; a token
 # with an unknown key id may ask for one extra look, no more often than this.
@@ -105,12 +109,15 @@ class TokenVerifier:
                 key,
                 algorithms=self._algorithms,
                 audience=self._audience,
+                leeway=LEEWAY_S,
                 options={"require": ["sub", "exp", "aud"]},
             )
         except jwt.ExpiredSignatureError as exc:
-            raise TokenRefused("the token has expired; get a new one") from exc
+            raise TokenRefused(_EXPIRED) from exc
         except jwt.PyJWTError as exc:
             raise TokenRefused(f"the token is not valid: {exc}") from exc
+        if int(claims["exp"]) <= time.time():
+            raise TokenRefused(_EXPIRED)
         return claims
 
     def _identity(self, claims: Mapping[str, Any]) -> Identity:

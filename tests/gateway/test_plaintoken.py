@@ -93,6 +93,14 @@ def test_what_is_not_plain_or_not_valid_is_left_to_the_library(claims: dict[str,
     assert claims_of(jwt.encode(claims, SECRET, "HS256"), SECRET, "fanout", NOW) is None
 
 
+def test_a_token_made_on_a_clock_a_little_ahead_is_good_already() -> None:
+    for claims in (usual(iat=NOW + 20), usual(nbf=NOW + 20)):
+        token = jwt.encode(claims, SECRET, "HS256")
+        assert secret_verifier(SECRET, "fanout", KEYS).verify(token).device_id == "tv-1"
+    with pytest.raises(TokenRefused, match="not yet valid"):
+        secret_verifier(SECRET, "fanout", KEYS).verify(jwt.encode(usual(iat=NOW + 3600), SECRET, "HS256"))
+
+
 def test_no_other_algorithm_takes_the_short_way() -> None:
     for algorithm in ("HS384", "HS512"):
         assert claims_of(jwt.encode(usual(), SECRET, algorithm), SECRET, "fanout", NOW) is None
