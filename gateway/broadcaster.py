@@ -129,7 +129,7 @@ class Broadcaster:
                 connection.transport.write(data)  # type: ignore[union-attr]
                 sent += 1
         self.sent += sent
-        metrics.SENDS.inc(sent)
+        metrics.SENDS.inc(amount=sent)
         return sent
 
     async def _prefetch(self, publication: Prefetched, batches: list[_Batch]) -> None:

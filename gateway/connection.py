@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from typing import Protocol as Interface
 
 from websockets.frames import Close, Frame, Opcode
-from websockets.http11 import Request, Response
+from websockets.http11 import Request
 from websockets.protocol import SEND_EOF, Protocol, Side, State
 from websockets.server import ServerProtocol
 from websockets.streams import StreamReader
 from websockets.typing import Origin, Subprotocol
 
 from fanout.wire import CloseCode
+from gateway.plainrequest import plain_request
 
 if TYPE_CHECKING:
     from gateway.cohorts import Cohort
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 # RFC 6455 section 5.5: a control frame carries 125 bytes, two of which are the close code.
 _REASON_BYTES_MAX: Final = 123
 _HEAD_END: Final = b"\r\n\r\n"
+# A connection's life: its request is awaited, it is upgraded, it is over.
+_ASKING, _OPEN, _ENDED = range(3)
 
 # The library tells of each connection's life at INFO, which nobody wants a hundred thousand times.
 _quiet: Final = logging.getLogger("gateway.websockets")
@@ -47,7 +50,7 @@ class Frames(Protocol):
 
 
 class Handshake(ServerProtocol):
-    """The parser of a connection that has not been upgraded yet. It never sees a frame."""
+    """Reads requests that are not plain, and judges all of them. It never sees a frame."""
 
     def __init__(
         self,
@@ -105,13 +108,13 @@ class Owner(Interface):
     write_buffer_bytes_max: int
 
     def handshake(self) -> Handshake:
-        """Return the parser for a new socket."""
+        """Return the parser for a request that does not come whole and plain."""
 
     def opened(self, connection: Connection) -> None:
         """A socket was accepted; the handshake has yet to come."""
 
-    def requested(self, connection: Connection, handshake: Handshake, request: Request) -> Response | None:
-        """Answer a request: with a refusal, or by `Connection.upgrade` and None."""
+    def requested(self, connection: Connection, request: Request) -> bytes | None:
+        """Answer a request: with the bytes of a refusal, or by `Connection.upgrade` and None."""
 
     def malformed(self, data: bytes) -> bytes:
         """Return the answer to what is no request for a WebSocket at all."""
@@ -144,9 +147,9 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_ended",
         "_owner",
         "_parser",
+        "_stage",
         "active",
         "cohort",
         "expires_s",
@@ -160,7 +163,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, owner: Owner) -> None:
         self._owner = owner
         self._parser: Parser | None = None
-        self._ended = False
+        self._stage = _ASKING
         self.transport: asyncio.Transport | None = None
         self.cohort: Cohort | None = None
         self.index = 0
@@ -175,18 +178,18 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         self.transport.set_write_buffer_limits(high=self._owner.write_buffer_bytes_max)
-        self._parser = self._owner.handshake()
         self._owner.opened(self)
 
     def data_received(self, data: bytes) -> None:
+        if self._stage == _ENDED:
+            return
+        if self._stage == _ASKING:
+            self._take_request(data)
+            return
         parser = self._parser
-        if self._ended:
-            return
-        if isinstance(parser, Handshake):
-            self._shake_hands(parser, data)
-            return
         if parser is None:
             parser = self._parser = Frames(self._owner.message_bytes_max)
+        assert isinstance(parser, Frames)
         parser.receive_data(data)
         self._take_frames(parser)
 
@@ -195,7 +198,7 @@ class Connection(asyncio.Protocol):
 
         It counts no more from now on, even if it never reads what is still in its buffer.
         """
-        if not self._ended:
+        if self._stage != _ENDED:
             self._stop_counting(0)
 
     def pause_writing(self) -> None:
@@ -213,28 +216,42 @@ class Connection(asyncio.Protocol):
 
     # --- The handshake.
 
+    def _take_request(self, data: bytes) -> None:
+        handshake = self._parser
+        if handshake is None:
+            if (plain := plain_request(data)) is not None:
+                request, end = plain
+                self._ask(request, data[end:])
+                return
+            handshake = self._parser = self._owner.handshake()
+        assert isinstance(handshake, Handshake)
+        self._shake_hands(handshake, data)
+
     def _shake_hands(self, handshake: Handshake, data: bytes) -> None:
         rest = handshake.receive_head(data)
         if handshake.received > self._owner.handshake_bytes_max:
             self.abort()
             return
         for event in handshake.events_received():
-            response = self._owner.requested(self, handshake, cast(Request, event))
-            if response is not None:
-                handshake.send_response(response)
-                self._write_and_end(b"".join(handshake.data_to_send()))
-            elif rest:
-                self.data_received(rest)
+            self._ask(cast(Request, event), rest)
             return
         if handshake.handshake_exc is not None:
             # The library answers some malformed requests by itself and hangs up on others in silence.
             self._write_and_end(b"".join(handshake.data_to_send()) or self._owner.malformed(data))
 
-    def upgrade(self, handshake: Handshake, response: Response, first_frame: bytes) -> None:
+    def _ask(self, request: Request, rest: bytes) -> None:
+        """Have the owner answer; ``rest`` is what the client sent without waiting for that."""
+        refusal = self._owner.requested(self, request)
+        if refusal is not None:
+            self._write_and_end(refusal)
+        elif rest:
+            self.data_received(rest)
+
+    def upgrade(self, data: bytes) -> None:
         """Send the 101 and the first frame in one write, and let the handshake's state go."""
-        handshake.send_response(response)
         self._sleep()
-        self.write(b"".join((*handshake.data_to_send(), first_frame)))
+        self._stage = _OPEN
+        self.write(data)
 
     # --- Frames from the device.
 
@@ -277,7 +294,7 @@ class Connection(asyncio.Protocol):
 
         Any write may be the one that finds the peer too slow and closes, so whoever writes twice comes here.
         """
-        if self.transport is not None and not self._ended:
+        if self.transport is not None and self._stage != _ENDED:
             self.transport.write(data)
 
     def close(self, code: int, reason: str) -> None:
@@ -308,7 +325,7 @@ class Connection(asyncio.Protocol):
 
     def _stop_counting(self, code: int) -> None:
         """Leave the owner's books, before the last write: that one may call `pause_writing` in turn."""
-        self._ended = True
+        self._stage = _ENDED
         self._sleep()
         self._owner.closing(self, code)
 

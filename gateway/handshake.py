@@ -56,9 +56,11 @@ class FrontDoor:
         self._origins: Sequence[Origin | None] | None = (
             None if "*" in config.origins else [None, *(Origin(origin) for origin in config.origins)]
         )
+        # Judging a request leaves nothing behind in it that the next one would see, so one judges all.
+        self._judge = self.handshake()
 
     def handshake(self) -> Handshake:
-        """Return the parser for a new socket."""
+        """Return a parser for one request."""
         return Handshake(self._origins, _select_subprotocol, self._config.message_bytes_max)
 
     def check_path(self, request: Request) -> Response | None:
@@ -67,12 +69,13 @@ class FrontDoor:
             return refusal(HTTPStatus.NOT_FOUND, f"nothing is here; devices connect to {wire.PATH}")
         return None
 
-    def admit(self, handshake: Handshake, request: Request) -> Admitted | Response:
+    def admit(self, request: Request) -> Admitted | Response:
         """Return the admitted device, or the response that refuses it."""
-        response = handshake.accept(request)
+        response = self._judge.accept(request)
         if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
             return response
-        assert handshake.subprotocol is not None
+        subprotocol = self._judge.subprotocol
+        assert subprotocol is not None
         try:
             identity = self._verifier.verify(_token(request.headers))
             have, since = _resume(request.path)
@@ -81,7 +84,7 @@ class FrontDoor:
             return refusal(HTTPStatus.UNAUTHORIZED, str(exc), headers)
         except ValueError as exc:
             return refusal(HTTPStatus.BAD_REQUEST, str(exc))
-        return Admitted(response, identity, wire.BY_SUBPROTOCOL[handshake.subprotocol], have, since)
+        return Admitted(response, identity, wire.BY_SUBPROTOCOL[subprotocol], have, since)
 
 
 def refusal(status: HTTPStatus, text: str, headers: dict[str, str] | None = None) -> Response:

@@ -55,7 +55,7 @@ class Wheel:
             cohort.debt -= count
             if count:
                 beacon = message_frame(Beacon(now_ms, cohort.rev), cohort.encoding)
-                metrics.BEACONS.inc(count)
+                metrics.BEACONS.inc(amount=count)
                 for connection in self._next(cohort, count):
                     self._visit(connection, cohort, beacon, clock_s, frozen)
 

@@ -108,17 +108,17 @@ class Server:
             del self._opening[oldest]
             oldest.abort()
 
-    def requested(self, connection: Connection, handshake: Handshake, request: Request) -> Response | None:
+    def requested(self, connection: Connection, request: Request) -> bytes | None:
         response = self._door.check_path(request) or self._full()
         if response is None:
-            answer = self._door.admit(handshake, request)
+            answer = self._door.admit(request)
             if isinstance(answer, Admitted):
-                self._welcome(connection, handshake, answer)
-                metrics.HANDSHAKES.labels("101").inc()
+                self._welcome(connection, answer)
+                metrics.HANDSHAKES.inc("101")
                 return None
             response = answer
-        metrics.HANDSHAKES.labels(str(response.status_code)).inc()
-        return response
+        metrics.HANDSHAKES.inc(str(response.status_code))
+        return response.serialize()
 
     def _full(self) -> Response | None:
         why = (
@@ -134,7 +134,7 @@ class Server:
             {"Retry-After": str(self._admission.retry_after_s())},
         )
 
-    def _welcome(self, connection: Connection, handshake: Handshake, device: Admitted) -> None:
+    def _welcome(self, connection: Connection, device: Admitted) -> None:
         topics = frozenset(device.identity.topics)
         cohort = self.cohorts.find(
             device.encoding, topics, topics, device.identity.attrs, self._snapshots.newest(topics)
@@ -151,14 +151,14 @@ class Server:
         welcome = self._snapshots.welcome(
             cohort, f"{self._session:08x}", self._reader.now_ms(), device.since, device.have
         )
-        connection.upgrade(handshake, device.response, welcome)
+        connection.upgrade(device.response.serialize() + welcome)
 
     def _coarse(self, clock_s: float) -> int:
         value = int(clock_s) // _COARSE_S * _COARSE_S
         return self._shared.setdefault(value, value)
 
     def malformed(self, data: bytes) -> bytes:
-        metrics.HANDSHAKES.labels("malformed").inc()
+        metrics.HANDSHAKES.inc("malformed")
         return malformed(data)
 
     def alive(self, connection: Connection) -> None:
@@ -179,7 +179,7 @@ class Server:
         except wire.WireError as exc:
             connection.close(wire.CloseCode.INVALID_DATA, str(exc))
             return
-        metrics.MESSAGES.labels("unknown" if message is None else wire.tag_of(message)).inc()
+        metrics.MESSAGES.inc("unknown" if message is None else wire.tag_of(message))
         if message is not None:
             self._act(connection, message)
 

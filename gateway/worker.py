@@ -208,6 +208,7 @@ class Worker:
         )
 
     def _measure(self) -> None:
+        metrics.flush()
         metrics.CONNECTIONS.set(self._server.cohorts.connections)
         metrics.COHORTS.set(len(self._server.cohorts))
         metrics.LOOP_LAG_SECONDS.set(self._server.loop_lag_ms / 1000)

@@ -44,12 +44,12 @@ class Echo:
     def opened(self, connection: Connection) -> None:
         self.connections.append(connection)
 
-    def requested(self, connection: Connection, handshake: Handshake, request: Request) -> Response | None:
-        response = handshake.accept(request)
+    def requested(self, connection: Connection, request: Request) -> bytes | None:
+        response = self.handshake().accept(request)
         if self.refuses is not None or response.status_code != 101:
-            return self.refuses or response
+            return (self.refuses or response).serialize()
         connection.cohort = SOME_COHORT
-        connection.upgrade(handshake, response, self.welcome)
+        connection.upgrade(response.serialize() + self.welcome)
         return None
 
     def malformed(self, data: bytes) -> bytes:

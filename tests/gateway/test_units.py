@@ -74,7 +74,7 @@ def admit(path: str = wire.PATH, **headers: str | list[str]) -> Admitted | Respo
         for value in [values] if isinstance(values, str) else values:
             fields[name.replace("_", "-")] = value
     request = Request(path, fields)
-    return door.check_path(request) or door.admit(door.handshake(), request)
+    return door.check_path(request) or door.admit(request)
 
 
 def test_a_token_may_travel_in_either_place_and_the_header_wins() -> None:
