@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.up-to-date
 
-.PHONY: demo test lint format bench clean
+.PHONY: demo test lint format bench peers clean
 
 demo: $(STAMP)
 	$(BIN)/fanout demo $(ARGS)
@@ -25,6 +25,9 @@ format: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m loadtest.bench $(ARGS)
+
+peers: $(STAMP)
+	$(BIN)/python -m loadtest.peers $(ARGS)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*
