@@ -22,9 +22,11 @@ import msgspec
 import fanout
 from fanout.campaign import check_name
 from fanout.cli_campaign import campaign, key
+from fanout.doctor.command import doctor_options, examine
 from fanout.errors import FanoutError, InvalidInput
 from fanout.limits import ACTIVATE_WINDOW_MS_MAX, PREFETCH_WINDOW_MS_MAX
 from fanout.tokens import AUDIENCE, TTL_S, mint
+from loadtest.options import swarm_options
 
 REDIS_URL: Final = click.option(
     "--redis-url",
@@ -212,23 +214,23 @@ def token(device_id: str, topics: str, attr: tuple[str, ...], ttl_s: float, audi
 
 
 @cli.command()
-@click.option("--url", required=True, help="The gateway's, such as ws://127.0.0.1:8081/v1/connect.")
-@click.option("--origin", default="", help="Where relative bundle URLs lead, such as http://127.0.0.1:8080.")
-@click.option("--devices", default=1000, type=click.IntRange(min=1), help="How many.")
-@click.option("--topics", default="demo", help="Comma-separated topics.")
-@click.option("--ramp", "ramp_s", default=5.0, type=click.FloatRange(min=0), help="Seconds to connect them all.")
-@_file_option("Write the tally here.")
-def swarm(url: str, origin: str, devices: int, topics: str, ramp_s: float, json_file: Path | None) -> None:
-    """Run many devices on real sockets in this process, until Ctrl-C. Their tokens use FANOUT_DEVICE_KEY."""
-    from loadtest.command import run_swarm_command
-    from loadtest.swarm import SwarmConfig
+@swarm_options
+@_file_option("Write the figures here.")
+def swarm(urls: tuple[str, ...], origin: str, topics: str, json_file: Path | None, **asked: Any) -> None:
+    """Run many devices on real sockets, until Ctrl-C or as told. Their tokens use FANOUT_DEVICE_KEY.
 
-    _check_url("--url", url, "ws", "ws://127.0.0.1:8081/v1/connect")
+    The exit status is 0 if it ended as it was told to. Otherwise the figures are those of a part of the run.
+    """
+    from loadtest.command import planned, run_swarm_command
+
+    for url in urls:
+        _check_url("--url", url, "ws", "ws://127.0.0.1:8081/v1/connect")
     if origin:
         _check_url("--origin", origin, "http", "http://127.0.0.1:8080")
     listens_to = tuple(check_name("topic", topic) for topic in topics.split(","))
-    config = SwarmConfig(url=url, origin=origin, devices=devices, topics=listens_to, ramp_s=ramp_s)
-    _run(run_swarm_command(config, device_key(), json_file))
+    tokens = {"audience": AUDIENCE, "token_ttl_s": TTL_S}
+    run = planned({**asked, **tokens, "urls": urls, "origin": origin, "topics": listens_to})
+    sys.exit(_run(run_swarm_command(run, device_key(), json_file)))
 
 
 def _check_url(flag: str, url: str, scheme: str, example: str) -> None:
@@ -267,6 +269,19 @@ def demo(
     sys.exit(run_demo(config, headless=headless, json_file=json_file))
 
 
+@cli.command()
+@doctor_options
+def doctor(**asked: Any) -> None:
+    """Say how many devices this machine can hold, how fast, what limits it, and what to change for more.
+
+    Run it where the gateway will run: with its limits, in its container. What is in use already is taken off.
+    """
+    from gateway.config import GatewayConfig
+
+    usual = GatewayConfig(redis_url="")
+    examine(usual.connections_max, usual.admit_per_s, **asked)
+
+
 def device_key() -> bytes:
     """Return FANOUT_DEVICE_KEY. Raises InvalidInput if it is missing, or too short for a gateway."""
     secret = os.environ.get("FANOUT_DEVICE_KEY", "")
@@ -278,12 +293,12 @@ def device_key() -> bytes:
     return secret.encode()
 
 
-def _run(work: Coroutine[Any, Any, Any]) -> None:
-    """Run a process's main coroutine on uvloop."""
+def _run(work: Coroutine[Any, Any, Any]) -> Any:
+    """Run a process's main coroutine on uvloop; return what it returns."""
     import uvloop
 
     try:
-        uvloop.run(work)
+        return uvloop.run(work)
     except OSError as exc:
         raise InvalidInput(str(exc)) from exc
     except (KeyboardInterrupt, asyncio.CancelledError):

@@ -154,7 +154,7 @@ def _stack(config: DemoConfig, console: Console) -> Iterator[Stack]:
         tally_file = scratch / "tally.json"
         start(
             "swarm", "swarm", "--url", urls["url"], "--origin", control_url, "--devices", str(config.devices),
-            "--topics", TOPIC, "--ramp", str(config.devices / _CONNECTS_PER_S), "--json", str(tally_file),
+            "--topics", TOPIC, "--connects-per-s", str(_CONNECTS_PER_S), "--give-up", "0", "--json", str(tally_file),
         )  # fmt: skip
         api = exits.enter_context(ControlClient(control_url, api_key))
         environment["FANOUT_CONTROL_URL"] = control_url
@@ -248,7 +248,7 @@ def _drive(stack: Stack, config: DemoConfig, console: Console) -> dict[str, Any]
         # Both ends must say so: what the devices count themselves, and what presence adds up.
         "activated": min(int(total["active"]), int(tally["activated"])),
         "flipped_twice": tally["flipped_twice"],
-        "flip_error_ms": tally["flip_error_ms"],
+        "flip_error_ms": {name: tally["flip_error_ms"].get(name) for name in ("p50", "p99", "max")},
         **flip_rates(tally["flips"], pressed["activation"]["at"], pressed["activation"]["window_ms"]),
         "slots_peak_to_mean": _slots_peak_to_mean(pressed["rev"], config),
         "origin_requests": origin_requests,
@@ -308,7 +308,7 @@ def _table(figures: dict[str, Any], console: Console) -> None:
         "connected": figures["connected"],
         "ready": figures["ready"],
         "activated": figures["activated"],
-        "flip error p50 / p99 / max": " / ".join(f"{errors.get(n, '-')} ms" for n in ("p50", "p99", "max")),
+        "flip error p50 / p99 / max": " / ".join("-" if ms is None else f"{ms} ms" for ms in errors.values()),
         "busiest second / mean second": f"{peak} (of the slots as drawn: {drawn})",
         "requests to the origin": figures["origin_requests"],
         "prefetch took": f"{figures['prefetch_seconds']} s",

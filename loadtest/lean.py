@@ -1,7 +1,8 @@
 """A device's socket, made small: the handshake by hand, then nothing but the frame being read.
 
 An ordinary WebSocket client costs tens of kilobytes; a load generator holds tens of thousands of them. This
-reads what a server of ours sends (unmasked, whole frames) and treats anything else as an error to report.
+reads what a server of ours sends (unmasked, whole frames) and treats anything else as an error to report. The
+functions are what `loadtest.devices` builds on; `LeanSocket` is a whole socket for whoever only counts.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import asyncio
 import base64
 import hashlib
 import os
-from typing import Final, cast
+from typing import Final, NamedTuple, cast
 from urllib.parse import urlencode, urlsplit
 
 from fanout.wire import Encoding
@@ -99,6 +100,33 @@ def server_frame(data: bytes, start: int) -> tuple[int, int, int] | None:
     return (first & 0x0F, begin, begin + size) if len(data) >= begin + size else None
 
 
+class Response(NamedTuple):
+    """The server's answer to an opening handshake.
+
+    Attributes:
+        status: Of HTTP; 101 counts only if ``accepted``.
+        end: Where the frames begin.
+    """
+
+    status: int
+    accepted: bool
+    retry_after_ms: int | None
+    end: int
+
+
+def read_response(data: bytes) -> Response | None:
+    """Read the answer to the handshake; None if it is not complete yet. Raises ValueError: not HTTP."""
+    end = data.find(b"\r\n\r\n")
+    if end < 0:
+        return None
+    lines = data[:end].split(b"\r\n")
+    fields = {name.strip().lower(): value.strip() for name, _, value in (line.partition(b":") for line in lines[1:])}
+    _, status, _ = lines[0].split(b" ", 2)
+    after = fields.get(b"retry-after", b"")
+    accepted = int(status) == 101 and fields.get(b"sec-websocket-accept") == _ACCEPT
+    return Response(int(status), accepted, int(after) * 1000 if after.isdigit() else None, end + 4)
+
+
 class LeanSocket(asyncio.Protocol):
     """One socket of one device."""
 
@@ -132,24 +160,17 @@ class LeanSocket(asyncio.Protocol):
 
     def _response(self, data: bytes) -> int | None:
         """Read the answer to the handshake; return where the frames begin, None if it is not over."""
-        end = data.find(b"\r\n\r\n")
-        if end < 0:
+        response = read_response(data)
+        if response is None:
             self._pending = data
             return None
-        lines = data[:end].split(b"\r\n")
-        fields = {
-            name.strip().lower(): value.strip() for name, _, value in (line.partition(b":") for line in lines[1:])
-        }
-        _, status, _ = lines[0].split(b" ", 2)  # ValueError: not HTTP
-        self._status = int(status)
-        if self._status != 101 or fields.get(b"sec-websocket-accept") != _ACCEPT:
-            after = fields.get(b"retry-after", b"")
-            self._retry_after_ms = int(after) * 1000 if after.isdigit() else None
+        if not response.accepted:
+            self._status, self._retry_after_ms = response.status, response.retry_after_ms
             self.abort()
             return None
-        self._status, self._open = None, True
+        self._open = True
         self._handler.opened(self)
-        return end + 4
+        return response.end
 
     def _frames(self, data: bytes, at: int) -> None:
         while (found := server_frame(data, at)) is not None:
@@ -190,11 +211,17 @@ class LeanSocket(asyncio.Protocol):
         self._handler.closed(self, self._code, self._status, self._retry_after_ms)
 
 
-async def open_socket(url: str, handler: Handler, opening_bytes: bytes) -> LeanSocket:
-    """Open a socket and send the handshake. Raises OSError when the server cannot be reached."""
+async def open_socket(url: str, handler: Handler, opening_bytes: bytes, source: str | None = None) -> LeanSocket:
+    """Open a socket, from this address if one is given, and send the handshake.
+
+    Raises:
+        OSError: The server cannot be reached.
+    """
     parts = urlsplit(url)
-    loop = asyncio.get_running_loop()
-    _, protocol = await loop.create_connection(
-        lambda: LeanSocket(handler, opening_bytes), parts.hostname or "", parts.port or 80
+    _, protocol = await asyncio.get_running_loop().create_connection(
+        lambda: LeanSocket(handler, opening_bytes),
+        parts.hostname or "",
+        parts.port or 80,
+        local_addr=(source, 0) if source else None,
     )
     return protocol

@@ -1,162 +1,120 @@
-"""A swarm: thousands of real devices in one process, each a `DeviceMachine` on a real socket.
+"""A swarm: tens of thousands of real devices in one process, each a `DeviceMachine` on a real socket.
 
-One heap holds what every device has to do next; one task works it off. Devices that can be reached share
-nothing but that, a cache of bundle contents, and the tallies the swarm is there for.
+Devices share an agenda of what each has to do next, the messages they get (decoded once), the frames they send
+(encoded once), and the tallies the swarm is there for. What a single device does is `loadtest.devices`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import heapq
 import random
 import time
-from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections import deque
+from collections.abc import Coroutine
 from typing import Final
+from urllib.parse import urlsplit
 
-import httpx
-from msgspec import Struct, field
+from msgspec import Struct
 
 from fanout import wire
-from fanout.device.actions import Action, Drop, Fetch, Flip, Prefetched, Reopen, Send
+from fanout.device.actions import Fetch, Flip, Prefetched
 from fanout.device.machine import DeviceMachine
-from fanout.tokens import mint
-from loadtest.lean import Handler, LeanSocket, device_opening, open_socket
+from loadtest.agenda import NEVER, Agenda, mono_ms
+from loadtest.devices import GONE, MET, OPENING, SLOW, STOPPED, Opening, SwarmDevice
+from loadtest.fetching import Fetcher
+from loadtest.lean import BINARY, TEXT, client_frame, device_opening
+from loadtest.minting import Minter
+from loadtest.tally import Publication, Tally, Timings, units
 
-_FETCHES_AT_ONCE: Final = 64
+__all__ = ["PLATFORMS", "REGIONS", "Swarm", "SwarmConfig", "SwarmDevice"]
+
 PLATFORMS: Final = ("tv", "phone", "web")
 REGIONS: Final = ("jp", "eu", "us", "br")
 
+# TCP connects under way in a process. More would only overflow the gateways' queues of new connections.
+_CONNECTS_AT_ONCE: Final = 128
+# A gateway gives up on a handshake sooner.
+_OPENING_TIMEOUT_MS: Final = 15_000
+# Messages and frames kept because others are about to get or send the same.
+_SHARED_MAX: Final = 1_024
+
+# What is on the agenda.
+_TURN, _CONNECT, _READ = 0, 1, 2
+
 
 class SwarmConfig(Struct, frozen=True, kw_only=True):
-    """What a swarm is made of.
+    """What a swarm, or one process of it, is made of.
 
     Attributes:
-        url: The gateway's, e.g. ``ws://127.0.0.1:8081/v1/connect``.
+        urls: The gateways', e.g. ``ws://127.0.0.1:8081/v1/connect``, taken in turn.
         origin: Where relative bundle URLs lead.
         devices: How many.
+        first: Number of the first; device ids are ``<prefix>-<number>``.
         topics: What they listen to.
-        ramp_s: Seconds over which they connect.
+        connects_per_s: Pace of the first connects; 0: as fast as it goes.
+        sources: Addresses to connect from, in turn; empty leaves it to the system.
         json_share: Share of devices that speak JSON; the others msgpack.
-        prefix: Of device ids: ``<prefix>-<number>``.
+        slow_share: Share of devices that stop reading after their first welcome.
+        slow_s: Until they read again, seconds; 0: until `Swarm.read_again`.
+        audience: Of their tokens, with ``token_ttl_s``.
     """
 
-    url: str
+    urls: tuple[str, ...]
     origin: str = ""
     devices: int
+    first: int = 0
     topics: tuple[str, ...]
-    ramp_s: float = 0.0
+    connects_per_s: float = 0.0
+    sources: tuple[str, ...] = ()
     json_share: float = 0.1
+    slow_share: float = 0.0
+    slow_s: float = 10.0
     prefix: str = "device"
     seed: int = 0
+    audience: str = "fanout"
+    token_ttl_s: float = 24 * 3600.0
 
 
-class Tally(Struct):
-    """What the swarm has seen.
+class Heard:
+    """A message that devices get: decoded once, and what it is for the tally."""
 
-    Attributes:
-        flips: Unix ms → devices that flipped then.
-        errors_ms: distance of the actual flip from the device's own slot, ms → devices.
-        refused: HTTP status of refused handshakes → how often.
-        closes: Close code → how often (0: without one).
-        origin_requests: Bundle fetches sent.
-    """
+    __slots__ = ("message", "prefetch", "publication", "rev")
 
-    devices: int = 0
-    connected: int = 0
-    ready: int = 0
-    activated: int = 0
-    flipped_twice: int = 0
-    flips: Counter[int] = field(default_factory=Counter)
-    errors_ms: Counter[int] = field(default_factory=Counter)
-    refused: Counter[int] = field(default_factory=Counter)
-    closes: Counter[int] = field(default_factory=Counter)
-    origin_requests: int = 0
+    def __init__(self, message: wire.ToDevice | None, publication: Publication | None) -> None:
+        self.message = message
+        self.publication = publication  # None unless its delivery counts
+        self.prefetch = isinstance(message, wire.Prefetch)
+        self.rev: int = getattr(message, "rev", 0)
 
 
-class SwarmDevice(Handler):
-    """One device: its machine, its socket, and what it has flipped to."""
+class Route:
+    """The way to a gateway in one encoding: its address, and all of the opening handshake that is the same."""
 
-    __slots__ = ("due_ms", "encoding", "flipped", "machine", "number", "opening", "ready_rev", "socket", "swarm")
+    __slots__ = ("_after", "_before", "host", "port")
 
-    def __init__(self, swarm: Swarm, number: int, machine: DeviceMachine, encoding: wire.Encoding) -> None:
-        self.swarm = swarm
-        self.number = number
-        self.machine = machine
-        self.encoding = encoding
-        self.socket: LeanSocket | None = None  # the one that was welcomed last
-        self.opening = False
-        self.due_ms = float("inf")  # when the heap will look at this device
-        self.ready_rev = 0
-        self.flipped: int = 0  # revision of the last flip
+    def __init__(self, url: str, encoding: wire.Encoding) -> None:
+        parts = urlsplit(url)
+        self.host, self.port = parts.hostname or "", parts.port or 80
+        before, after = device_opening(url, encoding, "TOKEN").decode().split(" HTTP/1.1", 1)
+        self._before, self._after = before, " HTTP/1.1" + after
 
-    # --- From the socket.
+    def request(self, token: str, machine: DeviceMachine) -> bytes:
+        """Return a device's opening handshake."""
+        query = "&".join(f"{name}={value}" for name, value in machine.resume().query().items())
+        return (self._before + ("?" + query if query else "") + self._after.replace("TOKEN", token, 1)).encode()
 
-    def message(self, socket: LeanSocket, data: bytes) -> None:
-        message = self.swarm.decode(data, self.encoding)
-        if isinstance(message, wire.Welcome):
-            self._welcomed(socket)
-        if message is not None:
-            self.act(self.machine.received(message, _mono_ms()))
 
-    def _welcomed(self, socket: LeanSocket) -> None:
-        self.opening = False
-        before, self.socket = self.socket, socket
-        if before is None:
-            self.swarm.tally.connected += 1
-        else:
-            before.end()  # make before break: the new socket has its welcome
+def attributes(number: int) -> dict[str, str]:
+    """Return what the token says about a device: every combination occurs equally often."""
+    return {
+        "platform": PLATFORMS[number % len(PLATFORMS)],
+        "region": REGIONS[number // len(PLATFORMS) % len(REGIONS)],
+    }
 
-    def closed(self, socket: LeanSocket, code: int | None, status: int | None, retry_after_ms: int | None) -> None:
-        swarm, now = self.swarm, _mono_ms()
-        if status is not None:
-            swarm.tally.refused[status] += 1
-        elif socket is self.socket or self.opening:
-            swarm.tally.closes[code or 0] += 1
-        if socket is self.socket:
-            self.socket = None
-            swarm.tally.connected -= 1
-            self._return(self.machine.disconnected(now, code=code))
-        elif self.opening:
-            self.opening = False
-            self.unreached(code, status, retry_after_ms)
 
-    def unreached(
-        self, code: int | None = None, status: int | None = None, retry_after_ms: int | None = None
-    ) -> None:
-        """A socket could not be opened."""
-        now = _mono_ms()
-        if self.socket is None:
-            self._return(self.machine.disconnected(now, code=code, status=status, retry_after_ms=retry_after_ms))
-        else:
-            self.machine.reopen_failed(now, code=code, status=status, retry_after_ms=retry_after_ms)
-            self.swarm.plan(self)
-
-    def _return(self, at_ms: float | None) -> None:
-        if at_ms is not None and not self.swarm.stopping:
-            self.swarm.connect_at(self, at_ms)
-
-    # --- What the machine asks.
-
-    def act(self, actions: list[Action]) -> None:
-        """Carry out what the machine asks, then plan its next turn."""
-        for action in actions:
-            match action:
-                case Send():
-                    if self.socket is not None:
-                        self.socket.send(wire.encode(action.message, self.encoding), self.encoding)
-                case Flip():
-                    self.swarm.flipped(self, action)
-                case Prefetched():
-                    self.swarm.prefetched(self, action)
-                case Fetch():
-                    self.swarm.fetch(self, action)
-                case Reopen():
-                    self.swarm.connect(self)
-                case Drop():
-                    pass  # contents are shared by the whole swarm
-        self.swarm.plan(self)
+def picked(number: int, share: float) -> bool:
+    """Tell whether this one belongs to a share: evenly spread over the numbers, the same in every run."""
+    return int((number + 1) * share) > int(number * share)
 
 
 class Swarm:
@@ -169,119 +127,224 @@ class Swarm:
 
     def __init__(self, config: SwarmConfig, key: bytes) -> None:
         self.config = config
-        self._key = key
+        self._minter = Minter(key, config.topics, ttl_s=config.token_ttl_s, audience=config.audience)
         self._rng = random.Random(config.seed)
-        self._heap: list[tuple[float, int, bool]] = []  # when (monotonic ms), device, connect?
-        self._wake = asyncio.Event()
+        self._agenda = Agenda(self._do, self._late, self._fail)
+        self._failed: asyncio.Future[None] | None = None
+        self._queue: deque[SwarmDevice] = deque()  # those that open a socket next
+        self._connecting = 0  # tasks that work that off
+        self._openings: dict[Opening, None] = {}  # oldest first
+        self._routes: dict[tuple[str, wire.Encoding], Route] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._decoded: dict[bytes, wire.ToDevice | None] = {}
-        self._http = httpx.AsyncClient(base_url=config.origin, timeout=10)
-        self._fetching = asyncio.Semaphore(_FETCHES_AT_ONCE)
+        self._fetcher = Fetcher(config.origin) if config.origin else None
+        self._frames: dict[tuple[wire.FromDevice, wire.Encoding], bytes] = {}
+        self.heard: dict[bytes, Heard] = {}  # by the frame's bytes
         self.stopping = False
         self.tally = Tally(devices=config.devices)
+        self.timings = Timings()
         self.devices = [self._device(number) for number in range(config.devices)]
 
     def _device(self, number: int) -> SwarmDevice:
-        speaks_json = number < self.config.devices * self.config.json_share
-        encoding = wire.Encoding.JSON if speaks_json else wire.Encoding.MSGPACK
-        machine = DeviceMachine(f"{self.config.prefix}-{number}", rng=self._rng)
-        return SwarmDevice(self, number, machine, encoding)
+        config, overall = self.config, self.config.first + number
+        encoding = wire.Encoding.JSON if picked(overall, config.json_share) else wire.Encoding.MSGPACK
+        machine = DeviceMachine(f"{config.prefix}-{overall}", rng=self._rng)
+        # Not the same ones that speak JSON.
+        return SwarmDevice(self, number, machine, encoding, slow=picked(overall + 5, config.slow_share))
 
     async def run(self) -> None:
-        """Connect everyone over the ramp and work until cancelled."""
-        started = _mono_ms()
+        """Connect everyone at the pace and work until cancelled."""
+        self._failed = asyncio.get_running_loop().create_future()
+        now, pace = mono_ms(), self.config.connects_per_s
         for device in self.devices:
-            self.connect_at(device, started + device.number * self.config.ramp_s * 1000 / self.config.devices)
+            self.connect_at(device, now + (device.number * 1000 / pace if pace else 0))
+        self._agenda.start()
         try:
-            while True:
-                await self._nap(self._work())
+            await self._failed
         finally:
-            self.stopping = True
-            for task in self._tasks:
-                task.cancel()
-            await self._http.aclose()
-            for device in self.devices:
-                if device.socket is not None:
-                    device.socket.abort()
+            await self._stop()
 
-    async def _nap(self, rest_s: float | None) -> None:
-        """Sleep until the heap's next entry, or until one that is due earlier is pushed."""
-        try:
-            async with asyncio.timeout(rest_s):
-                await self._wake.wait()
-        except TimeoutError:
-            pass
-        self._wake.clear()
+    async def _stop(self) -> None:
+        self.stopping = True
+        self._agenda.stop()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for opening in list(self._openings):
+            opening.fail()
+        for device in self.devices:
+            if device.socket is not None:
+                device.socket.abort()
+        if self._fetcher is not None:
+            await self._fetcher.close()
 
-    def _work(self) -> float | None:
-        """Do what is due; return how long there is nothing to do, seconds, None if nothing is planned."""
-        now = _mono_ms()
-        while self._heap and self._heap[0][0] <= now:
-            at, number, connect = heapq.heappop(self._heap)
-            device = self.devices[number]
-            if connect:
-                if device.socket is None:  # not if a socket that was on its way has come first
-                    self.connect(device)
-            elif at >= device.due_ms:  # not an entry that has been planned anew since
-                device.due_ms = float("inf")
-                device.act(device.machine.due(now))
-            now = _mono_ms()
-        return (self._heap[0][0] - now) / 1000 if self._heap else None
+    # --- What is due when.
 
-    def _push(self, at_ms: float, device: SwarmDevice, *, connect: bool) -> None:
-        if not self._heap or at_ms < self._heap[0][0]:
-            self._wake.set()
-        heapq.heappush(self._heap, (at_ms, device.number, connect))
+    def _do(self, entry: int, number: int, what: int, now_ms: float) -> None:
+        device = self.devices[number]
+        if what == _CONNECT:
+            if device.socket is None:  # not if a socket that was on its way has come first
+                self.connect(device)
+        elif what == _READ:
+            device.read_again()
+        elif entry == device.planned:  # not an entry that has been planned anew since
+            device.planned = NEVER
+            device.act(device.machine.due(now_ms))
+
+    def _late(self, late_ms: float) -> None:
+        self.timings.lag[units(late_ms)] += 1
+        before_ms = mono_ms() - _OPENING_TIMEOUT_MS
+        while self._openings and (oldest := next(iter(self._openings))).began_ms < before_ms:
+            oldest.fail()
+
+    def _fail(self, exc: Exception) -> None:
+        if self._failed is not None and not self._failed.done():
+            self._failed.set_exception(exc)
 
     def plan(self, device: SwarmDevice) -> None:
         """See to it that the device's machine gets its turn when it asks for it."""
         due = device.machine.next_due_ms()
-        if due is not None and due < device.due_ms:
-            device.due_ms = due
-            self._push(due, device, connect=False)
+        if due is not None:
+            entry = self._agenda.entry(due, device.number, _TURN)
+            if entry < device.planned:
+                device.planned = entry
+                self._agenda.push(entry)
 
     def connect_at(self, device: SwarmDevice, at_ms: float) -> None:
         """Have the device open a socket then (monotonic ms), if it has none by then."""
-        self._push(at_ms, device, connect=True)
+        self._agenda.push(self._agenda.entry(at_ms, device.number, _CONNECT))
+
+    def read_again(self) -> None:
+        """Have every device that does not read begin again."""
+        for device in self.devices:
+            device.read_again()
+
+    # --- Opening sockets.
 
     def connect(self, device: SwarmDevice) -> None:
         """Have the device open a socket now, beside the one it may have; one at a time."""
-        if not device.opening:
-            device.opening = True
-            self._start(self._connect(device))
+        if device.flags & OPENING or self.stopping:
+            return
+        device.flags |= OPENING
+        self._queue.append(device)
+        if self._connecting < _CONNECTS_AT_ONCE:
+            self._connecting += 1
+            self._start(self._open_sockets())
 
     def _start(self, work: Coroutine[object, object, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _connect(self, device: SwarmDevice) -> None:
-        number = device.number
-        attrs = {
-            "platform": PLATFORMS[number % len(PLATFORMS)],
-            "region": REGIONS[number // len(PLATFORMS) % len(REGIONS)],
-        }
-        token = mint(self._key, device.machine.device_id, self.config.topics, attrs)
-        query = device.machine.resume().query()
-        opening = device_opening(self.config.url, device.encoding, token, query)
+    async def _open_sockets(self) -> None:
         try:
-            await open_socket(self.config.url, device, opening)
-        except OSError:
-            device.opening = False
-            self.tally.refused[0] += 1
-            device.unreached()
+            while self._queue:
+                await self._open(self._queue.popleft())
+        finally:
+            self._connecting -= 1
 
-    def decode(self, data: bytes, encoding: wire.Encoding) -> wire.ToDevice | None:
-        """Decode a message once for all the devices that get the same bytes."""
-        if data not in self._decoded:
-            if len(self._decoded) > 256:
-                self._decoded.clear()
-            self._decoded[data] = wire.decode_to_device(data, encoding)
-        return self._decoded[data]
+    async def _open(self, device: SwarmDevice) -> None:
+        config, number = self.config, self.config.first + device.number
+        # Who comes back asks any gateway, for its own may be gone.
+        url = self._rng.choice(config.urls) if device.flags & MET else config.urls[number % len(config.urls)]
+        device.flags |= MET
+        route = self._routes.get((url, device.encoding))
+        if route is None:
+            route = self._routes[url, device.encoding] = Route(url, device.encoding)
+        request = route.request(self._minter.mint(device.machine.device_id, attributes(number)), device.machine)
+        opening = Opening(device, request, mono_ms())
+        self._openings[opening] = None
+        source = (config.sources[number % len(config.sources)], 0) if config.sources else None
+        try:
+            await asyncio.get_running_loop().create_connection(
+                lambda: opening, route.host, route.port, local_addr=source
+            )
+        except OSError:
+            opening.fail()
+
+    # --- What devices share.
+
+    def hear(self, frame: bytes, payload: bytes, encoding: wire.Encoding) -> Heard:
+        """Return a frame's message, decoded once for all the devices that get the same bytes."""
+        heard = self.heard.get(frame)
+        if heard is None:
+            if len(self.heard) >= _SHARED_MAX:
+                self.heard.clear()
+            message = wire.decode_to_device(payload, encoding)
+            publication = None
+            if isinstance(message, wire.Activate | wire.Prefetch | wire.Cancel | wire.Close):
+                publication = self.tally.publications.setdefault(message.rev, Publication(wire.tag_of(message)))
+            heard = self.heard[frame] = Heard(message, publication)
+        return heard
+
+    def frame(self, message: wire.FromDevice, encoding: wire.Encoding) -> bytes:
+        """Return a message as a masked frame: most devices say the same, and a mask is no secret here."""
+        made = self._frames.get((message, encoding))
+        if made is None:
+            if len(self._frames) >= _SHARED_MAX:
+                self._frames.clear()
+            opcode = BINARY if encoding is wire.Encoding.MSGPACK else TEXT
+            made = self._frames[message, encoding] = client_frame(opcode, wire.encode(message, encoding))
+        return made
 
     # --- What devices do, counted.
 
+    def welcomed(self, device: SwarmDevice, opening: Opening, now_ms: float, *, moved: bool) -> None:
+        """Count a welcome."""
+        tally, flags = self.tally, device.flags
+        self._openings.pop(opening, None)
+        self.timings.connect[units(now_ms - opening.began_ms)] += 1
+        tally.welcomed += 1
+        tally.connected += not moved
+        if flags & STOPPED:
+            tally.slow["moved"] += 1  # it heard nothing for so long that it took the socket for dead
+        elif flags & GONE:
+            tally.slow["back"] += 1
+        device.flags &= ~(STOPPED | GONE)
+        if flags & SLOW:
+            tally.slow["stopped"] += 1
+            device.stop_reading()
+            if self.config.slow_s:
+                self._agenda.push(self._agenda.entry(now_ms + self.config.slow_s * 1000, device.number, _READ))
+
+    def unopened(self, opening: Opening, code: int | None, status: int | None) -> None:
+        """Count a socket that had no welcome."""
+        self._openings.pop(opening, None)
+        if self.stopping:
+            return
+        if code is not None:
+            self.tally.closes[code] += 1
+        else:
+            self.tally.refused[status or 0] += 1
+
+    def lost(self, device: SwarmDevice, code: int | None) -> None:
+        """Count a connection that was lost."""
+        if self.stopping:
+            return  # it is us who end them all, and the tally is to tell who was there
+        self.tally.connected -= 1
+        self.tally.closes[code or 0] += 1
+        if device.flags & STOPPED:
+            device.flags = device.flags & ~STOPPED | GONE
+            self.tally.slow["closed" if code == wire.CloseCode.SLOW_CONSUMER else "cut"] += 1
+
+    def delivered(self, device: SwarmDevice, heard: Heard) -> None:
+        """Count a receipt, by the wall clock, which on one machine is the store's; repeats do not count."""
+        now_ms, rev, publication = time.time() * 1000, heard.rev, heard.publication
+        assert publication is not None
+        if heard.prefetch:
+            if rev <= device.ready_rev:
+                return
+            self.timings.prefetch_delivery[units(now_ms - rev)] += 1
+        else:
+            if rev <= device.newest:
+                return
+            device.newest = rev
+            self.timings.delivery[units(now_ms - rev)] += 1
+        publication.received += 1
+        publication.first_ms = min(publication.first_ms, now_ms)
+        publication.last_ms = max(publication.last_ms, now_ms)
+
     def prefetched(self, device: SwarmDevice, action: Prefetched) -> None:
+        """Count who is ready."""
         if not device.ready_rev:
             self.tally.ready += 1
         device.ready_rev = action.rev
@@ -295,47 +358,21 @@ class Swarm:
             self.tally.flipped_twice += 1
         device.flipped = action.rev
         self.tally.flips[int(now_ms)] += 1
-        self.tally.errors_ms[round(abs(now_ms - action.due_ms))] += 1
+        self.timings.flip_error[units(abs(now_ms - action.due_ms))] += 1
 
     def fetch(self, device: SwarmDevice, action: Fetch) -> None:
+        """Have the device fetch a bundle."""
         self._start(self._fetch(device, action))
 
     async def _fetch(self, device: SwarmDevice, action: Fetch) -> None:
-        started = _mono_ms()
-        digest = action.bundle.sha256
-        try:
-            async with self._fetching:
-                self.tally.origin_requests += 1
-                response = await self._http.get(action.bundle.url or f"{wire.BUNDLE_PATH}{digest}")
-                good = response.status_code == 200 and hashlib.sha256(response.content).hexdigest() == digest
-        except httpx.HTTPError:
-            good = False
-        now = _mono_ms()
+        started, digest = mono_ms(), action.bundle.sha256
+        url = action.bundle.url or f"{wire.BUNDLE_PATH}{digest}"
+        if self._fetcher is None:
+            self._fetcher = Fetcher("")
+        self.tally.origin_requests += 1
+        good = await self._fetcher.fetch(url, digest)
+        now = mono_ms()
         if good:
             device.act(device.machine.stored(digest, now, via="fetch", took_ms=now - started))
         else:
             device.act(device.machine.fetch_failed(digest, now))
-
-
-def _mono_ms() -> float:
-    return time.monotonic() * 1000
-
-
-async def run_swarm(
-    config: SwarmConfig, key: bytes, *, stop: asyncio.Event, tell: Callable[[Tally], None], tell_every_s: float = 0.25
-) -> Tally:
-    """Run a swarm until ``stop``; ``tell`` gets the tally every so often, and the last one is returned."""
-    swarm = Swarm(config, key)
-    running = asyncio.create_task(swarm.run())
-    stopping = asyncio.create_task(stop.wait())
-    try:
-        while not stop.is_set() and not running.done():
-            await asyncio.wait([running, stopping], timeout=tell_every_s, return_when=asyncio.FIRST_COMPLETED)
-            tell(swarm.tally)
-        if running.done():
-            running.result()
-    finally:
-        stopping.cancel()
-        running.cancel()
-        await asyncio.gather(running, stopping, return_exceptions=True)
-    return swarm.tally

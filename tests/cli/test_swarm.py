@@ -7,23 +7,52 @@ import signal
 from pathlib import Path
 
 import pytest
+from support.waiting import PATIENCE_S
 
-from .running import DEVICE_KEY, ended, error, fanout, process, wait_until
+from .running import DEVICE_KEY, Traces, ended, error, fanout, process, wait_until
 
 KEY = {"FANOUT_DEVICE_KEY": DEVICE_KEY}
 NOBODY = ("--url", "ws://127.0.0.1:1/v1/connect")
+FEW = ("--devices", "5", "--connects-per-s", "0")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_swarm_goes_on_trying_until_it_is_told_to_stop_and_leaves_its_tally(tmp_path: Path, number: int) -> None:
-    file = tmp_path / "tally.json"
-    with process("swarm", *NOBODY, "--devices", "5", "--ramp", "0", "--json", str(file), **KEY) as child:
+def test_a_swarm_goes_on_trying_until_it_is_told_to_stop_and_leaves_its_figures(tmp_path: Path, number: int) -> None:
+    file = tmp_path / "figures.json"
+    words = ("swarm", *NOBODY, *FEW, "--processes", "2", "--give-up", "0", "--json", str(file))
+    with process(*words, **KEY) as child:
         wait_until(lambda: file.exists() and json.loads(file.read_text())["refused"].get("0", 0) >= 10, "its tries")
         assert not json.loads(file.read_text())["final"]
         assert ended(child, number) == 0
     found = json.loads(file.read_text())
     assert found["final"]
+    assert found["outcome"] == "stopped"
     assert (found["devices"], found["connected"], found["flips"]) == (5, 0, {})
+
+
+def test_a_swarm_without_a_gateway_gives_up_with_what_it_has_seen(tmp_path: Path) -> None:
+    file = tmp_path / "figures.json"
+    words = ("swarm", *NOBODY, *FEW, "--until", "connected", "--give-up", "0.5", "--json", str(file))
+    with process(*words, **KEY) as child:
+        assert child.wait(PATIENCE_S) == 1
+    found = json.loads(file.read_text())
+    assert found["final"]
+    assert "no device has been connected for 0.5 s" in found["outcome"]
+
+
+def test_a_swarm_that_is_killed_outright_takes_its_processes_with_it(traces: Traces) -> None:
+    words = ("swarm", *NOBODY, *FEW, "--processes", "2", "--give-up", "0")
+    with process(*words, **KEY, **traces.variables) as child:
+        wait_until(lambda: sum("loadtest.member" in line for line in traces.processes.values()) == 2, "its start")
+        child.kill()
+    wait_until(lambda: not traces.processes, "the end of its processes")
+
+
+def test_a_target_beyond_the_machine_is_refused_with_the_way_out() -> None:
+    assert "use --processes" in error(fanout("swarm", *NOBODY, "--devices", str(2**24), **KEY))
+    many = ("--devices", "1000000", "--processes", "512")
+    assert "--source" in error(fanout("swarm", "--url", "ws://192.0.2.1/v1/connect", *many, **KEY))
+    assert "cannot connect from" in error(fanout("swarm", *NOBODY, "--source", "192.0.2.9", **KEY))
 
 
 @pytest.mark.parametrize(
@@ -38,7 +67,13 @@ def test_a_swarm_goes_on_trying_until_it_is_told_to_stop_and_leaves_its_tally(tm
         [*NOBODY, "--topics", ""],
         [*NOBODY, "--topics", "a, b"],
         [*NOBODY, "--devices", "0"],
-        [*NOBODY, "--ramp", "-1"],
+        [*NOBODY, "--connects-per-s", "-1"],
+        [*NOBODY, "--processes", "0"],
+        [*NOBODY, "--source", "everywhere"],
+        [*NOBODY, "--slow-share", "2"],
+        [*NOBODY, "--until", "bored"],
+        [*NOBODY, "--timeout", "0"],
+        [*NOBODY, *("--url", "nonsense")],
     ],
     ids=" ".join,
 )

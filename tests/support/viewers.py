@@ -166,7 +166,8 @@ class WatchedSwarm(Swarm):
 @asynccontextmanager
 async def swarm(product: Product, devices: int, **options: Any) -> AsyncIterator[WatchedSwarm]:
     """Run a swarm in this loop, all connected."""
-    config = SwarmConfig(url=product.url, origin=product.control_url, devices=devices, topics=("t",), **options)
+    usual: dict[str, Any] = {"urls": (product.url,), "origin": product.control_url, "topics": ("t",)}
+    config = SwarmConfig(devices=devices, **{**usual, **options})
     made = WatchedSwarm(config)
     running = asyncio.create_task(made.run())
     try:

@@ -1,0 +1,151 @@
+"""What one machine lets a swarm have: open files a process, ports an address. Pure, but for reading the limits.
+
+A target beyond them is refused before anything starts, with the number asked for, the limit, and the way to
+raise it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import resource
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from fanout.errors import InvalidInput
+
+# Beside its devices' sockets a process holds its loop's, its libraries' and the origin's connections.
+FILES_RESERVED: Final = 192
+# A port is searched for from a random place on; in a fuller range that takes long. And a device that moves to
+# another socket holds two ports for a moment.
+PORTS_SHARE: Final = 0.8
+PROCESSES_MAX: Final = 512
+SOURCES_MAX: Final = 4_096
+_PORT_RANGE: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")
+# What Linux has unless it is told otherwise, and what others have is more.
+_PORTS_ELSEWHERE: Final = 28_232
+# The first that gateways on one machine do not use themselves.
+_FIRST_SOURCE: Final = int(ipaddress.IPv4Address("127.0.0.2"))
+
+
+def raise_files_max() -> int:
+    """Raise this process's limit of open files as far as it may; return it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard if hard != resource.RLIM_INFINITY else 2**31
+
+
+def ports_per_source() -> int:
+    """Return how many ports an address has for connections it opens."""
+    try:
+        first, last = _PORT_RANGE.read_text().split()
+    except OSError:
+        return _PORTS_ELSEWHERE
+    return int(last) - int(first) + 1
+
+
+def shares(devices: int, processes: int) -> list[int]:
+    """Return how many devices each process gets; they differ by one at most."""
+    each, more = divmod(devices, processes)
+    return [each + (number < more) for number in range(processes)]
+
+
+def check_files(devices: int, processes: int, files_max: int) -> None:
+    """Hold that every process may open its devices' sockets.
+
+    Raises:
+        InvalidInput: It may not.
+    """
+    room = files_max - FILES_RESERVED
+    most = max(shares(devices, processes))
+    if most <= room:
+        return
+    way_out = f"--processes {-(-devices // room)} or more" if room > 0 else "a higher limit"
+    raise InvalidInput(
+        f"{most} devices in one process need {most + FILES_RESERVED} open files, the limit is {files_max}; "
+        f"use {way_out}, or raise the limit (ulimit -n)"
+    )
+
+
+def parse_sources(words: Sequence[str]) -> tuple[str, ...]:
+    """Return the addresses that words such as ``127.0.0.2-127.0.0.9`` or ``10.0.0.5`` name, without repeats.
+
+    Raises:
+        InvalidInput: No IPv4 addresses, or the wrong way round, or far too many.
+    """
+    found: dict[str, None] = {}
+    for word in words:
+        first, dash, last = word.partition("-")
+        try:
+            begin = int(ipaddress.IPv4Address(first.strip()))
+            end = int(ipaddress.IPv4Address(last.strip())) if dash else begin
+        except ValueError as exc:
+            raise InvalidInput(
+                f"--source is {word!r}; send an IPv4 address or a range such as 127.0.0.2-127.0.0.9"
+            ) from exc
+        if not 0 <= end - begin < SOURCES_MAX:
+            raise InvalidInput(
+                f"--source {word!r} holds {end - begin + 1} addresses; send 1 to {SOURCES_MAX}, smaller first"
+            )
+        found.update((str(ipaddress.IPv4Address(address)), None) for address in range(begin, end + 1))
+    return tuple(found)
+
+
+def choose_sources(devices: int, urls: Sequence[str], given: Sequence[str], ports: int) -> tuple[str, ...]:
+    """Return the addresses devices connect from, in turn; empty leaves it to the system.
+
+    Args:
+        devices: In all processes.
+        urls: The gateways'.
+        given: Addresses that were asked for.
+        ports: Of one address.
+    Raises:
+        InvalidInput: There are not enough ports.
+    """
+    usable = int(ports * PORTS_SHARE)
+    if given:
+        # A port that is bound before its destination is known serves one connection, whatever the gateways.
+        if devices > usable * len(given):
+            raise InvalidInput(
+                f"{devices} devices need {devices} ports, {len(given)} addresses have {usable * len(given)} "
+                f"({usable} each); name {-(-devices // usable)} addresses with --source"
+            )
+        return tuple(given)
+    if devices <= usable * len(urls):
+        return ()  # the system may use a port once for every destination
+    if not all(_is_loopback(url) for url in urls):
+        raise InvalidInput(
+            f"{devices} devices need {devices} ports, one address has {usable * len(urls)} towards "
+            f"{len(urls)} gateway addresses; name {-(-devices // usable)} addresses of this machine with --source, "
+            f"or more gateways with --url"
+        )
+    count = -(-devices // usable)
+    return tuple(str(ipaddress.IPv4Address(_FIRST_SOURCE + number)) for number in range(count))
+
+
+def check_sources(sources: Sequence[str]) -> None:
+    """Hold that this machine has these addresses.
+
+    Raises:
+        InvalidInput: It lacks one.
+    """
+    for source in sources:
+        with socket.socket() as probe:
+            try:
+                probe.bind((source, 0))
+            except OSError as exc:
+                raise InvalidInput(
+                    f"cannot connect from {source}: {exc.strerror}; name addresses of this machine with --source"
+                ) from exc
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host == "localhost"
+    return address.version == 4 and address.is_loopback
