@@ -10,7 +10,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 # Far beyond what anything here takes, so that a slow machine is no failure; only a real failure waits for it.
-PATIENCE_S = 20.0
+PATIENCE_S = 45.0
 _POLL_S = 0.01
 
 
