@@ -7,6 +7,8 @@ from typing import Final
 
 import click
 
+from loadtest.capacity import PROCESSES_MAX
+
 _POSITIVE: Final = click.FloatRange(min=0)
 _OPTIONS: Final = (
     click.option(
@@ -18,7 +20,7 @@ _OPTIONS: Final = (
     ),
     click.option("--origin", default="", help="Where relative bundle URLs lead, such as http://127.0.0.1:8080."),
     click.option("--devices", default=1000, type=click.IntRange(min=1, max=2**24), help="How many."),
-    click.option("--processes", default=1, type=click.IntRange(1, 512), help="Processes that share them."),
+    click.option("--processes", default=1, type=click.IntRange(1, PROCESSES_MAX), help="Processes that share them."),
     click.option("--topics", default="demo", help="Comma-separated topics."),
     click.option(
         "--connects-per-s", default=1000.0, type=_POSITIVE, help="Pace of connecting; 0: as fast as it goes."

@@ -19,23 +19,22 @@ class StoreClock:
 
     Args:
         wall_ms: This host's wall clock at monotonic 0, used until the first sample.
+
+    Attributes:
+        offset_ms: Store's clock minus our monotonic clock; every handshake and beacon reads it.
     """
 
-    __slots__ = ("_samples", "_wall_ms")
+    __slots__ = ("_samples", "offset_ms")
 
     def __init__(self, wall_ms: float) -> None:
-        self._wall_ms = wall_ms
+        self.offset_ms = wall_ms
         self._samples: deque[tuple[float, float]] = deque(maxlen=SAMPLES)  # round trip ms, offset ms
 
     def sample(self, sent_ms: float, received_ms: float, store_ms: float) -> None:
         """Take one answer: monotonic ms when asked and when answered, and what the store said."""
         middle = (sent_ms + received_ms) / 2
         self._samples.append((received_ms - sent_ms, store_ms - middle))
-
-    @property
-    def offset_ms(self) -> float:
-        """Store's clock minus our monotonic clock, ms."""
-        return min(self._samples)[1] if self._samples else self._wall_ms
+        self.offset_ms = min(self._samples)[1]
 
     def now_ms(self, monotonic_ms: float) -> int:
         """Return the store's clock, Unix ms, at this monotonic instant."""

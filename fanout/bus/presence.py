@@ -19,7 +19,6 @@ from fanout.connect import Commands
 
 log: Final = structlog.get_logger(__name__)
 
-INTERVAL_S: Final = 1.0
 # A worker that misses this many seconds is gone: long enough for a store that pauses to save.
 TTL_S: Final = 5.0
 # Flip lag: 1 ms to one hour, two significant digits; some 80 bytes encoded, mergeable anywhere.
