@@ -13,8 +13,7 @@ no process has to be awake for a phase to be right.
 from __future__ import annotations
 
 import enum
-import re
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
@@ -22,9 +21,6 @@ from msgspec import Struct
 from fanout import limits, wire
 from fanout.bus.publication import Variant
 from fanout.errors import InvalidInput, Refused
-
-NAME: Final = re.compile(rf"[a-z0-9][a-z0-9_.:-]{{0,{limits.NAME_CHARS_MAX - 1}}}")
-SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
 class Phase(enum.StrEnum):
@@ -42,6 +38,10 @@ class Action(enum.StrEnum):
     CANCEL = "cancel"
     RETRACT = "retract"
     CLOSE = "close"
+    EDIT = "edit"
+    APPROVE = "approve"
+    SCHEDULE = "schedule"
+    MOVE = "move"
     INSTANT = "instant"  # time's own: the activation's instant has come
     WINDOW_OVER = "window over"  # time's own: its window has ended
 
@@ -70,6 +70,19 @@ TRANSITIONS: Final[dict[tuple[Phase, Action], Phase | str]] = {
     (P.LIVE, A.ACTIVATE): P.ARMED,
     (P.LIVE, A.RETRACT): P.ARMED,
     (P.LIVE, A.CLOSE): P.CLOSED,
+    # What follows tells devices nothing; a move does, if something is armed.
+    (P.DRAFT, A.EDIT): P.DRAFT,
+    (P.PREFETCHING, A.EDIT): P.DRAFT,  # devices hold what it was before, so they prefetch again
+    (P.DRAFT, A.APPROVE): P.DRAFT,
+    (P.PREFETCHING, A.APPROVE): P.PREFETCHING,
+    (P.LIVE, A.APPROVE): P.LIVE,
+    (P.DRAFT, A.SCHEDULE): P.DRAFT,
+    (P.PREFETCHING, A.SCHEDULE): P.PREFETCHING,
+    (P.LIVE, A.SCHEDULE): P.LIVE,
+    (P.DRAFT, A.MOVE): P.DRAFT,
+    (P.PREFETCHING, A.MOVE): P.PREFETCHING,
+    (P.ARMED, A.MOVE): P.ARMED,
+    (P.LIVE, A.MOVE): P.LIVE,
 }
 del P, A
 
@@ -103,6 +116,36 @@ class Activation(Struct, frozen=True):
     by: str = ""
 
 
+class Approval(Struct, frozen=True):
+    """The second key: who, other than those who made the campaign what it is, has approved it, and when (Unix ms)."""
+
+    by: str
+    at: int
+
+
+class Schedule(Struct, frozen=True, kw_only=True):
+    """What is to happen by itself, and when; instants are Unix ms.
+
+    Attributes:
+        stage: To activate.
+        at: The activation's instant: the event's own time.
+        window_ms: The activation's.
+        arm_at: When to publish the activation; from then on it sits on the devices.
+        prefetch_at: When to publish the prefetch; None leaves that to people.
+        prefetch_window_ms: The prefetch's.
+        prefetched, armed: Whether it has been done, by the scheduler or by hand.
+    """
+
+    stage: str
+    at: int
+    window_ms: int
+    arm_at: int
+    prefetch_at: int | None = None
+    prefetch_window_ms: int = 0
+    prefetched: bool = False
+    armed: bool = False
+
+
 class Campaign(Struct, frozen=True, kw_only=True):
     """One live event's change of UI.
 
@@ -114,10 +157,14 @@ class Campaign(Struct, frozen=True, kw_only=True):
         miss: What a device without the bundle does on activation.
         shadow: A rehearsal: devices do everything but render.
         retract_stage: Where a retract leads when nothing was shown before.
+        two_keys: Activating needs the approval of somebody who has not written or changed it.
+        origin_per_s: Requests a second its origin is allowed to see.
         phase: As of the last change; `advance` brings it to now.
         stage: What the fleet shows or is turning to: the newest begun activation's, canaries left aside.
         activation: The newest, armed or begun.
         begun: The newest that had begun when ``activation`` was published; a cancel leads back to it.
+        editors: Who has changed its definition, the author first.
+        approval: The second key; None again once the definition or the schedule has been changed.
         version: Grows by one with every change; the ETag.
     """
 
@@ -130,84 +177,20 @@ class Campaign(Struct, frozen=True, kw_only=True):
     miss: wire.Miss = "fetch"
     shadow: bool = False
     retract_stage: str
+    two_keys: bool = False
+    origin_per_s: float = limits.ORIGIN_PER_S_DEFAULT
     phase: Phase = Phase.DRAFT
     stage: str | None = None
     prefetch: PrefetchPlan | None = None
     activation: Activation | None = None
     begun: Activation | None = None
     author: str = ""
+    editors: tuple[str, ...] = ()
+    approval: Approval | None = None
+    schedule: Schedule | None = None
     created_ms: int = 0
     updated_ms: int = 0
     version: int = 1
-
-
-def check_name(what: str, value: str) -> str:
-    """Return ``value`` if it can name a campaign, topic or stage.
-
-    Raises:
-        InvalidInput: Saying what is allowed.
-    """
-    if not NAME.fullmatch(value):
-        raise InvalidInput(
-            f"{what} is {value[:80]!r}; allowed are 1 to {limits.NAME_CHARS_MAX} characters of a-z 0-9 _ . : - , "
-            "starting with a letter or digit"
-        )
-    return value
-
-
-def check(campaign: Campaign) -> Campaign:
-    """Return the campaign if it can be stored.
-
-    Raises:
-        InvalidInput: Names the field, what was sent and what is allowed.
-    """
-    check_name("id", campaign.id)
-    check_name("topic", campaign.topic)
-    if not 1 <= len(campaign.title) <= limits.TITLE_CHARS_MAX:
-        raise InvalidInput(f"title has {len(campaign.title)} characters; 1 to {limits.TITLE_CHARS_MAX} are allowed")
-    if not 1 <= len(campaign.stages) <= limits.STAGES_MAX:
-        raise InvalidInput(f"{len(campaign.stages)} stages were sent; 1 to {limits.STAGES_MAX} are allowed")
-    for stage in campaign.stages:
-        check_name("stage", stage)
-    if len(set(campaign.stages)) < len(campaign.stages):
-        raise InvalidInput(f"stages are {list(campaign.stages)}; each name may occur once")
-    check_stage(campaign, campaign.retract_stage)
-    if not 0 <= campaign.threshold <= 1:
-        raise InvalidInput(f"threshold is {campaign.threshold}; send a share between 0 and 1, such as 0.95")
-    _check_variants(campaign.variants)
-    return campaign
-
-
-def _check_variants(variants: tuple[Variant, ...]) -> None:
-    if not 1 <= len(variants) <= limits.VARIANTS_MAX:
-        raise InvalidInput(f"{len(variants)} variants were sent; 1 to {limits.VARIANTS_MAX} are allowed")
-    if variants[-1].match:
-        raise InvalidInput(f"the last variant matches {variants[-1].match}; it must match all: send an empty match")
-    for variant in variants:
-        bundle = variant.bundle
-        if not SHA256.fullmatch(bundle.sha256):
-            raise InvalidInput(f"bundle sha256 is {bundle.sha256[:80]!r}; send 64 lower-case hex digits")
-        if not 1 <= bundle.bytes <= limits.BUNDLE_BYTES_MAX:
-            raise InvalidInput(
-                f"bundle {bundle.sha256[:12]} has {bundle.bytes} bytes; 1 to {limits.BUNDLE_BYTES_MAX} are allowed"
-            )
-
-
-def check_stage(campaign: Campaign, stage: str) -> str:
-    """Return ``stage`` if it is one of the campaign's; InvalidInput otherwise."""
-    if stage not in campaign.stages:
-        raise InvalidInput(f"stage is {stage[:80]!r}; campaign {campaign.id} has {', '.join(campaign.stages)}")
-    return stage
-
-
-def check_window(what: str, window_ms: int, window_ms_max: int) -> int:
-    """Return ``window_ms`` if it is within 0 and its limit; InvalidInput otherwise."""
-    if not 0 <= window_ms <= window_ms_max:
-        raise InvalidInput(
-            f"{what} window is {window_ms} ms, the limit is {window_ms_max} ms; "
-            f"send between 0 and {window_ms_max / 1000:g} s"
-        )
-    return window_ms
 
 
 def advance(campaign: Campaign, now_ms: int) -> Campaign:
@@ -235,13 +218,18 @@ def allowed(campaign: Campaign) -> list[Action]:
     running = _running(campaign)
     if running is None or running.retracts:
         never.append(Action.RETRACT)  # nothing to go back from
+    if campaign.schedule is None and campaign.phase is not Phase.ARMED:
+        never.append(Action.MOVE)
+    if not campaign.two_keys or campaign.approval is not None:
+        never.append(Action.APPROVE)
     return [action for action in Action if action not in never and (campaign.phase, action) in TRANSITIONS]
 
 
 def prefetched(campaign: Campaign, plan: PrefetchPlan, now_ms: int) -> Campaign:
     """Return the campaign with a prefetch published. Raises Refused in a phase that forbids it."""
     campaign = advance(campaign, now_ms)
-    return _changed(campaign, Action.PREFETCH, now_ms, prefetch=plan)
+    schedule = campaign.schedule and msgspec.structs.replace(campaign.schedule, prefetched=True)
+    return changed(campaign, Action.PREFETCH, now_ms, prefetch=plan, schedule=schedule)
 
 
 def activated(campaign: Campaign, activation: Activation, now_ms: int) -> Campaign:
@@ -249,10 +237,14 @@ def activated(campaign: Campaign, activation: Activation, now_ms: int) -> Campai
 
     Raises:
         InvalidInput: Unknown stage, or a share outside 0..1.
-        Refused: The phase forbids it, or the share shrinks a canary: devices never flip back by share.
+        Refused: The phase forbids it, a second key is wanted, or the share shrinks a canary: devices never flip
+            back by share.
     """
     campaign = advance(campaign, now_ms)
-    check_stage(campaign, activation.stage)
+    if activation.stage not in campaign.stages:
+        raise InvalidInput(
+            f"stage is {activation.stage[:80]!r}; campaign {campaign.id} has {', '.join(campaign.stages)}"
+        )
     if not 0 < activation.share <= 1:
         raise InvalidInput(f"share is {activation.share}; send more than 0 and at most 1")
     running = _running(campaign)
@@ -261,20 +253,30 @@ def activated(campaign: Campaign, activation: Activation, now_ms: int) -> Campai
             f"share is {activation.share}, stage {running.stage!r} already runs at {running.share}; "
             "a share can only be widened; retract to go back"
         )
-    return _armed(campaign, Action.ACTIVATE, activation, now_ms)
+    target(campaign, Action.ACTIVATE)
+    if campaign.two_keys and campaign.approval is None:
+        raise Refused(
+            f"campaign {campaign.id} needs a second key: somebody other than {', '.join(campaign.editors)} "
+            "has to approve it"
+        )
+    schedule = campaign.schedule
+    if schedule is not None and schedule.stage == activation.stage:
+        schedule = msgspec.structs.replace(schedule, armed=True)
+    return armed(campaign, Action.ACTIVATE, activation, now_ms, schedule=schedule)
 
 
-def _armed(campaign: Campaign, action: Action, activation: Activation, now_ms: int) -> Campaign:
-    armed = msgspec.structs.replace(activation, before=campaign.stage)
-    changed = _changed(campaign, action, now_ms, activation=armed, begun=_running(campaign))
-    return advance(changed, now_ms)
+def armed(campaign: Campaign, action: Action, activation: Activation, now_ms: int, **fields: Any) -> Campaign:
+    """Return the campaign with this activation as its newest, taken there by an action."""
+    newest = msgspec.structs.replace(activation, before=campaign.stage)
+    after = changed(campaign, action, now_ms, activation=newest, begun=_running(campaign), **fields)
+    return advance(after, now_ms)
 
 
 def cancelled(campaign: Campaign, now_ms: int) -> Campaign:
     """Return the campaign with its armed activation taken back. Raises Refused when nothing is armed."""
     campaign = advance(campaign, now_ms)
-    changed = _changed(campaign, Action.CANCEL, now_ms, activation=campaign.begun, begun=None)
-    return advance(changed, now_ms)
+    after = changed(campaign, Action.CANCEL, now_ms, activation=campaign.begun, begun=None)
+    return advance(after, now_ms)
 
 
 def retracted(campaign: Campaign, window_ms: int, reason: str, by: str, now_ms: int) -> Campaign:
@@ -299,12 +301,12 @@ def retracted(campaign: Campaign, window_ms: int, reason: str, by: str, now_ms: 
         reason=reason,
         by=by,
     )
-    return _armed(campaign, Action.RETRACT, back, now_ms)
+    return armed(campaign, Action.RETRACT, back, now_ms)
 
 
 def closed(campaign: Campaign, now_ms: int) -> Campaign:
     """Return the campaign closed, for good."""
-    return _changed(advance(campaign, now_ms), Action.CLOSE, now_ms)
+    return changed(advance(campaign, now_ms), Action.CLOSE, now_ms)
 
 
 def target(campaign: Campaign, action: Action) -> Phase:
@@ -328,11 +330,7 @@ def _leads_to(campaign: Campaign, action: Action) -> Phase:
     return Phase.PREFETCHING if campaign.begun is None else Phase.ARMED
 
 
-def _changed(
-    campaign: Campaign,
-    action: Action,
-    now_ms: int,
-    **fields: PrefetchPlan | Activation | None,
-) -> Campaign:
+def changed(campaign: Campaign, action: Action, now_ms: int, **fields: Any) -> Campaign:
+    """Return the campaign, which is as of now, after an action; one version further. Raises Refused."""
     phase = target(campaign, action)
     return msgspec.structs.replace(campaign, phase=phase, updated_ms=now_ms, version=campaign.version + 1, **fields)

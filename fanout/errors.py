@@ -49,12 +49,23 @@ class TooLate(Refused):
         self.deadline_ms = deadline_ms
 
 
+class ChainMoved(Refused):
+    """Somebody else's change came first in the audit chain, so this one's entry does not follow it."""
+
+    def __init__(self) -> None:
+        super().__init__("something else was done at the same moment; nothing was changed, try again")
+
+
 class NotFound(FanoutError):
     """No such campaign, bundle or key."""
 
 
 class StoreUnavailable(FanoutError):
     """The store did not answer, and nothing was changed."""
+
+
+class ProviderFailed(FanoutError):
+    """The OpenID provider does not answer, or not as it should; the text is for whoever wanted to sign in."""
 
 
 class OutcomeUnknown(FanoutError):

@@ -37,6 +37,10 @@ def presence(worker: str) -> str:
 # --- The store
 CAMPAIGNS: Final = f"{PREFIX}campaigns"  # set of campaign ids
 API_KEYS: Final = f"{PREFIX}api-keys"  # hash: sha256 of the key -> {name, role}
+AUDIT: Final = f"{PREFIX}audit"  # list: "<hash> <JSON>" of everything that was done, in order; fanout/audit.py
+LEADER: Final = f"{PREFIX}leader"  # string: the control plane that leads the schedule, with a TTL
+FLIGHTS: Final = f"{PREFIX}flights"  # sorted set: "<campaign> <rev>" -> Unix ms of the activation's instant
+ACCOUNTS: Final = f"{PREFIX}accounts"  # hash: name -> msgpack, the password hashed
 
 
 def campaign(campaign_id: str) -> str:
@@ -52,3 +56,28 @@ def bundle(sha256: str) -> str:
 def reply(principal: str, key: str) -> str:
     """String: the API's first answer to this caller's Idempotency-Key."""
     return f"{PREFIX}reply:{principal}:{key}"
+
+
+def session(token_sha256: str) -> str:
+    """String: who has signed in with this token, msgpack, with a TTL."""
+    return f"{PREFIX}session:{token_sha256}"
+
+
+def trip(state_sha256: str) -> str:
+    """String: who is at the identity provider with this state, msgpack, with a TTL."""
+    return f"{PREFIX}trip:{state_sha256}"
+
+
+def waits(campaign_id: str) -> str:
+    """String: why the schedule's next step has not been taken, with a TTL of a few ticks."""
+    return f"{PREFIX}waits:{campaign_id}"
+
+
+def flight(campaign_id: str, rev: int) -> str:
+    """String: one activation's flight record without its samples, msgpack."""
+    return f"{PREFIX}flight:{campaign_id}:{rev}"
+
+
+def samples(campaign_id: str, rev: int) -> str:
+    """Hash: second after the instant (negative before) -> how far it was, msgpack."""
+    return f"{PREFIX}samples:{campaign_id}:{rev}"

@@ -16,7 +16,7 @@ ATTRS_PER_DEVICE_MAX: Final = 8
 ATTR_VALUE_CHARS_MAX: Final = 32
 ATTR_KEYS_DEFAULT: Final = ("platform", "region", "language", "tier")
 
-# --- Names, used in keys, paths and metrics: `campaign.NAME` is the pattern.
+# --- Names, used in keys, paths and metrics: `checks.NAME` is the pattern.
 NAME_CHARS_MAX: Final = 64
 TITLE_CHARS_MAX: Final = 200
 REASON_CHARS_MAX: Final = 500
@@ -29,6 +29,10 @@ VARIANTS_MAX: Final = 64
 # A window shorter than this is a herd; zero is allowed for retracts and tests (everyone at once, on purpose).
 PREFETCH_WINDOW_MS_MAX: Final = 24 * 3600 * 1000
 ACTIVATE_WINDOW_MS_MAX: Final = 10 * 60 * 1000
+# What a campaign's origin may be asked for a second unless it says otherwise: what a few servers behind no CDN give.
+ORIGIN_PER_S_DEFAULT: Final = 2_000.0
+# More than this is a typing mistake: it is all the devices there are, within ten seconds.
+ORIGIN_PER_S_MAX: Final = 10_000_000
 # An activation armed further ahead than this is a typing mistake more often than a plan.
 AT_AHEAD_MS_MAX: Final = 7 * 24 * 3600 * 1000
 
@@ -53,6 +57,10 @@ HAVE_MAX: Final = 32
 # Publications kept in the log: at a few a second the last hour, in practice weeks of editorial work.
 LOG_ENTRIES_MAX: Final = 10_000
 IDEMPOTENCY_TTL_S: Final = 24 * 3600
+# How long to wait for a replica, the disk or a gateway to vouch for a publication.
+SAFE_TIMEOUT_S: Final = 3.0
+# Of the audit chain, in one answer; the command line reads the whole chain page by page.
+AUDIT_ENTRIES_SHOWN_MAX: Final = 1_000
 # A closed campaign's tombstone outlives any device that could still hold its bundle.
 CLOSED_RETENTION_S: Final = 14 * 24 * 3600
 

@@ -7,7 +7,10 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 from typing import IO, Any, Final
 
 _PR_SET_PDEATHSIG: Final = 1
@@ -50,6 +53,31 @@ def start(
         start_new_session=True,
         preexec_fn=preexec,
     )
+
+
+@contextmanager
+def signals_held() -> Iterator[None]:
+    """Hold SIGINT and SIGTERM back for the length of a block, then let their handlers hear them.
+
+    A handler that raises may do so between a child's start and the note that it has to be ended: the child is
+    running by then, and nobody's. So a child is started, and noted, in such a block.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # handlers run in the main thread, and raise there alone
+        return
+    held: list[int] = []
+
+    def hold(number: int, frame: FrameType | None) -> None:
+        held.append(number)
+
+    before = {number: signal.signal(number, hold) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if held:  # once: the handler is about to raise, and there is one way to end
+            signal.raise_signal(held[0])
 
 
 def stop(child: subprocess.Popen[bytes], grace_s: float) -> int:

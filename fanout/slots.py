@@ -7,6 +7,7 @@ and the simulator agree on it to the millisecond, and no coordination is needed 
 from __future__ import annotations
 
 import random
+from struct import iter_unpack
 from typing import Final
 
 _MASK: Final = 0xFFFFFFFF
@@ -26,8 +27,8 @@ def murmur3_32(data: bytes, seed: int) -> int:
     """
     h = seed & _MASK
     whole = len(data) & ~3
-    for i in range(0, whole, 4):
-        k = int.from_bytes(data[i : i + 4], "little") * _C1 & _MASK
+    for (word,) in iter_unpack("<I", data[:whole]):
+        k = word * _C1 & _MASK
         k = (k << 15 | k >> 17) & _MASK
         h ^= k * _C2 & _MASK
         h = (h << 13 | h >> 19) & _MASK
@@ -76,7 +77,8 @@ def share_point(device_id: str, campaign: str) -> float:
 
 def in_share(device_id: str, campaign: str, share: float) -> bool:
     """Tell whether this device takes part in an activation of that share (0..1)."""
-    return share_point(device_id, campaign) < share
+    # Every point is below 1: a whole fleet need not be hashed to find that all of it takes part.
+    return share >= 1 or share_point(device_id, campaign) < share
 
 
 def backoff_ms(attempt: int, base_ms: int, cap_ms: int, rng: random.Random) -> int:

@@ -6,8 +6,6 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-import jwt
-
 AUDIENCE: Final = "fanout"
 TTL_S: Final = 24 * 3600
 
@@ -31,6 +29,9 @@ def mint(
         ttl_s: Seconds until it expires.
         audience: What the gateways expect in ``aud``.
     """
+    # Not before it is needed: with all the cryptography under it, it takes longer to load than the rest of a command.
+    import jwt
+
     now_s = time.time()
     claims = {
         "sub": device_id,

@@ -45,8 +45,15 @@ ReportKind = Literal["ready", "active", "failed"]
 # How a device came by it: the bundle inline, from the origin, from its cache; or told again on resuming.
 Via = Literal["inline", "fetch", "cache", "generic", "resume"]
 # Whole numbers that a double holds exactly, so that every language reads the same.
-Milliseconds = Annotated[int, Meta(ge=0, le=2**53 - 1)]
-Revision = Annotated[int, Meta(ge=0, le=2**53 - 1)]
+Natural = Annotated[int, Meta(ge=0, le=2**53 - 1)]
+Milliseconds = Natural
+Revision = Natural
+# A device puts digests into URLs and file names, so nothing else may come in their place. (The pattern has no `$`,
+# which would let a line break follow.)
+Digest = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z", max_length=64)]
+# Bounds that leave no room for NaN and infinity, with which a device would wait for ever.
+Share = Annotated[float, Meta(ge=0, le=1)]
+Seconds = Annotated[float, Meta(ge=0, le=1e9)]
 
 
 class Bundle(Struct, frozen=True, omit_defaults=True):
@@ -59,8 +66,8 @@ class Bundle(Struct, frozen=True, omit_defaults=True):
         inline: The content itself, UTF-8 text; encode it to check the digest.
     """
 
-    sha256: str
-    bytes: int
+    sha256: Digest
+    bytes: Natural
     url: str | None = None
     inline: str | None = None
 
@@ -68,24 +75,24 @@ class Bundle(Struct, frozen=True, omit_defaults=True):
 class Prefetch(Struct, frozen=True, tag_field="t", tag="prefetch"):
     """Get this bundle at your slot in the window that starts at ``from`` (Unix ms), and keep it."""
 
-    campaign: str
-    rev: int
+    campaign: Name
+    rev: Revision
     bundle: Bundle
-    from_ms: int = field(name="from")
-    window_ms: int
+    from_ms: Milliseconds = field(name="from")
+    window_ms: Milliseconds
     shadow: bool = False
 
 
 class Activate(Struct, frozen=True, tag_field="t", tag="activate"):
     """Show this stage of that bundle at ``at`` (Unix ms) + your slot. ``bundle`` is its SHA-256."""
 
-    campaign: str
-    rev: int
-    stage: str
-    bundle: str
-    at: int
-    window_ms: int
-    share: float = 1.0
+    campaign: Name
+    rev: Revision
+    stage: Name
+    bundle: Digest
+    at: Milliseconds
+    window_ms: Milliseconds
+    share: Share = 1.0
     miss: Miss = "fetch"
     shadow: bool = False
 
@@ -93,22 +100,22 @@ class Activate(Struct, frozen=True, tag_field="t", tag="activate"):
 class Cancel(Struct, frozen=True, tag_field="t", tag="cancel"):
     """Forget what is armed and had not begun when this was published: every earlier activation with at > rev."""
 
-    campaign: str
-    rev: int
+    campaign: Name
+    rev: Revision
 
 
 class Close(Struct, frozen=True, tag_field="t", tag="close"):
     """Drop the campaign and its cached content."""
 
-    campaign: str
-    rev: int
+    campaign: Name
+    rev: Revision
 
 
 class ReconnectPolicy(Struct, frozen=True):
     """Backoff after a lost connection: full jitter between 0 and min(cap_ms, base_ms * 2**attempt)."""
 
-    base_ms: int
-    cap_ms: int
+    base_ms: Milliseconds
+    cap_ms: Milliseconds
 
 
 StateMessage = Prefetch | Activate | Cancel | Close
@@ -126,8 +133,8 @@ class Welcome(Struct, frozen=True, tag_field="t", tag="welcome"):
     """
 
     session: str
-    now: int
-    beacon_s: float
+    now: Milliseconds
+    beacon_s: Seconds
     reconnect: ReconnectPolicy
     state: list[StateMessage] = []
 
@@ -135,14 +142,14 @@ class Welcome(Struct, frozen=True, tag_field="t", tag="welcome"):
 class Beacon(Struct, frozen=True, tag_field="t", tag="beacon"):
     """Liveness, a clock sample, and the newest ``rev`` this device should have seen."""
 
-    now: int
-    rev: int
+    now: Milliseconds
+    rev: Revision
 
 
 class Reconnect(Struct, frozen=True, tag_field="t", tag="reconnect"):
     """Open a new socket at a random instant within ``within_ms``, then leave this one."""
 
-    within_ms: int
+    within_ms: Milliseconds
 
 
 class Report(Struct, frozen=True, tag_field="t", tag="report"):
@@ -187,7 +194,7 @@ FromDevice = Report | Sync | Subscribe | Unsubscribe
 class CloseCode(enum.IntEnum):
     """Why a socket is closed. Up to 4499 the device comes back with backoff, from 4500 on it does not.
 
-    1002, 1003, 1007 and 1009 say that the device itself is broken: it comes back, with the longest backoff.
+    1002, 1003, 1007, 1008 and 1009 say that the device itself is broken: it comes back, with the longest backoff.
     """
 
     GOING_AWAY = 1001
@@ -262,6 +269,37 @@ _to_device: Final = _Codec[ToDevice](ToDevice)
 _from_device: Final = _Codec[FromDevice](FromDevice)
 
 
+_state: Final = _Codec[StateMessage](StateMessage)
+
+
+class _LaterWelcome(Struct):
+    """A welcome whose state may hold types of a later version."""
+
+    t: Literal["welcome"]
+    session: str
+    now: Milliseconds
+    beacon_s: Seconds
+    reconnect: ReconnectPolicy
+    state: list[msgspec.Raw]
+
+
+_LATER_WELCOMES: Final[dict[Encoding, Callable[[bytes], _LaterWelcome]]] = {
+    Encoding.MSGPACK: msgspec.msgpack.Decoder(_LaterWelcome).decode,
+    Encoding.JSON: msgspec.json.Decoder(_LaterWelcome).decode,
+}
+
+
+def _known_of(data: bytes, encoding: Encoding, refusal: WireError) -> Welcome:
+    """Return a refused welcome without the types of state it was refused for; or raise the refusal."""
+    try:
+        later = _LATER_WELCOMES[encoding](data)
+    except _UNREADABLE:
+        raise refusal from None
+    told = [_state.decode(bytes(raw), encoding) for raw in later.state]
+    known = [message for message in told if message is not None]
+    return Welcome(later.session, later.now, later.beacon_s, later.reconnect, known)
+
+
 def tag_of(message: ToDevice | FromDevice) -> str:
     """Return a message's type as it is written on the wire, e.g. ``"activate"``."""
     tag = message.__struct_config__.tag
@@ -282,7 +320,10 @@ def decode_to_device(data: bytes, encoding: Encoding) -> ToDevice | None:
     Raises:
         WireError: Not a message in this encoding.
     """
-    return _to_device.decode(data, encoding)
+    try:
+        return _to_device.decode(data, encoding)
+    except WireError as refusal:
+        return _known_of(data, encoding, refusal)
 
 
 def decode_from_device(data: bytes, encoding: Encoding) -> FromDevice | None:

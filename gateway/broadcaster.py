@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from websockets.frames import Frame, Opcode
 
@@ -21,6 +22,9 @@ from gateway.cohorts import Cohort, Cohorts
 from gateway.config import GatewayConfig
 from gateway.connection import Connection
 from gateway.pacing import spread
+
+# A broadcast to fewer is over in a slice or two: how long it took says nothing of how long a large one takes.
+_TELLING_SENDS: Final = 1_000
 
 
 def frame(payload: bytes, encoding: Encoding) -> bytes:
@@ -69,6 +73,7 @@ class Broadcaster:
         self._idle.set()
         self._pacing: set[asyncio.Task[None]] = set()
         self.sent = 0  # frames, ever
+        self.per_s = 0.0  # devices a second, in the newest broadcast that was large enough to tell
 
     def submit(self, publication: Publication) -> None:
         """Take a publication for everyone who is connected now."""
@@ -85,9 +90,12 @@ class Broadcaster:
         """Write critical publications, in order, until cancelled."""
         while True:
             publication, batches = await self._critical.get()
-            started = time.monotonic()
+            started, sent_before = time.monotonic(), self.sent
             await self._write(batches)
-            metrics.BROADCAST_SECONDS.observe(time.monotonic() - started)
+            took_s, sent = time.monotonic() - started, self.sent - sent_before
+            metrics.BROADCAST_SECONDS.observe(took_s)
+            if sent >= _TELLING_SENDS:
+                self.per_s = sent / max(took_s, 1e-6)
             self._complete(publication, batches)
             if self._critical.empty():
                 self._idle.set()

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from fanout.wire import Encoding
+from gateway import metrics
 
 if TYPE_CHECKING:
     from gateway.connection import Connection
@@ -54,22 +55,25 @@ class Cohort:
             last.index = connection.index
 
 
+class TooManyCohorts(Exception):
+    """Another set of topics would make more cohorts than a worker keeps."""
+
+
 class Cohorts:
     """All cohorts of one worker.
 
     Args:
-        cohorts_max: Beyond it, new combinations of attributes are folded into one cohort without any.
+        cohorts_max: Beyond it, new combinations of attributes are folded into one cohort without any. Sets of
+            topics cannot be folded: at twice as many, another one is refused.
 
     Attributes:
         connections: Members of all cohorts.
-        folded: How many connections had their attributes folded away.
     """
 
     def __init__(self, cohorts_max: int) -> None:
         self._cohorts: dict[tuple[Encoding, frozenset[str], frozenset[str], Attrs], Cohort] = {}
         self._cohorts_max = cohorts_max
         self.connections = 0
-        self.folded = 0
 
     def __iter__(self) -> Iterator[Cohort]:
         return iter(self._cohorts.values())
@@ -77,15 +81,27 @@ class Cohorts:
     def __len__(self) -> int:
         return len(self._cohorts)
 
+    @property
+    def crowded(self) -> bool:
+        """True while attributes are folded away: then cohorts without members should go soon."""
+        return len(self._cohorts) >= self._cohorts_max
+
     def find(
         self, encoding: Encoding, topics: frozenset[str], allowed: frozenset[str], attrs: Attrs, rev: int
     ) -> Cohort:
-        """Return the cohort for this combination, making it if needed; ``rev`` is where a new one starts."""
+        """Return the cohort for this combination, making it if needed; ``rev`` is where a new one starts.
+
+        Raises:
+            TooManyCohorts: There is none, and no room for another.
+        """
         cohort = self._cohorts.get((encoding, topics, allowed, attrs))
         if cohort is None:
-            if len(self._cohorts) >= self._cohorts_max and attrs != FOLDED:
-                self.folded += 1
-                return self.find(encoding, topics, allowed, FOLDED, rev)
+            if self.crowded and attrs != FOLDED:
+                found = self.find(encoding, topics, allowed, FOLDED, rev)
+                metrics.FOLDED.inc()
+                return found
+            if len(self._cohorts) >= 2 * self._cohorts_max:
+                raise TooManyCohorts
             cohort = self._cohorts[encoding, topics, allowed, attrs] = Cohort(encoding, topics, allowed, attrs)
         if not cohort.members:
             cohort.rev = max(cohort.rev, rev)  # no broadcast reached it while it was empty

@@ -5,7 +5,7 @@ Secrets are not here: the device key comes from the environment or a file (`gate
 
 from __future__ import annotations
 
-from typing import Annotated, get_type_hints
+from typing import Annotated
 
 from msgspec import Meta, Struct
 
@@ -15,7 +15,11 @@ from fanout import limits
 class GatewayConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One gateway's settings; every worker gets the same. The descriptions are the command line's help."""
 
-    redis_url: Annotated[str, Meta(description="The store: redis://, rediss:// or unix://.")]
+    redis_url: Annotated[str, Meta(description="The store: redis://, rediss://, unix:// or redis+sentinel://.")]
+    # One primary carries some thousands of workers (docs/operations.md); beyond, their reading moves to replicas.
+    redis_read_url: Annotated[
+        str, Meta(description="A replica to read publications from; empty: the store itself. Writes go to the store.")
+    ] = ""
     host: Annotated[str, Meta(description="Address devices connect to.")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535, description="Port devices connect to; 0 takes a free one.")] = 8081
     workers: Annotated[int, Meta(ge=1, description="Processes; one a core.")] = 1
@@ -33,6 +37,14 @@ class GatewayConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     handshake_timeout_s: Annotated[float, Meta(gt=0, description="Until when a handshake must be done, s.")] = 10.0
     # A request of ours is about 600 bytes, plus a token of up to 4 KB and 32 digests of 65 bytes.
     handshake_bytes_max: Annotated[int, Meta(ge=1024, description="Longest request, bytes.")] = 16_384
+    # A device has a report or two for a publication and asks once after a silence. After a reconnect it may have two
+    # reports for each open campaign: a hundred of those fit.
+    messages_burst: Annotated[
+        int, Meta(ge=1, description="Frames a device may send at once; who sends more is closed with 1008.")
+    ] = 200
+    messages_per_s: Annotated[
+        float, Meta(gt=0, description="And how many of them it is given back every second.")
+    ] = 10.0
     message_bytes_max: Annotated[int, Meta(ge=128, description="Longest message from a device, bytes.")] = (
         limits.MESSAGE_BYTES_MAX
     )
@@ -50,6 +62,16 @@ class GatewayConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     tcp_user_timeout_ms: Annotated[
         int, Meta(ge=1, description="Unacknowledged bytes for this long end a half-open connection, ms.")
     ] = 60_000
+    # One inline bundle. Measured, a device that had stopped reading pinned 54 KB of the kernel at the most; without
+    # it 0.7 MB, over loopback 3.9 MB. It costs on long ways: over 200 ms a welcome of 64 KB takes 0.73 s instead of
+    # 0.69, one of 256 KB 1.6 s instead of 1.1. Above net.core.wmem_max the kernel cuts it without a word.
+    tcp_send_buffer_bytes: Annotated[
+        int,
+        Meta(
+            ge=4096,
+            description="SO_SNDBUF of a device's socket, bytes (doubled by the kernel); more waits in the worker.",
+        ),
+    ] = 16_384
     # So that new gateways fill up, and nobody's connection outlives a deployment's day.
     lifetime_s: Annotated[
         float, Meta(gt=0, description="Age, plus or minus a tenth, at which a device is told to reconnect, s.")
@@ -83,10 +105,20 @@ class GatewayConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     presence_attrs: Annotated[
         tuple[str, ...], Meta(description="Attribute the control room groups devices by; may be repeated.")
     ] = ("platform", "region")
-    # Cohorts are the unit of fan-out and must stay few.
+    # Cohorts are the unit of fan-out and must stay few. Topics cannot be folded away, or their messages would be
+    # missed; but it is the operator who signs which ones a device may combine, so the second limit is a fuse.
     cohorts_max: Annotated[
-        int, Meta(ge=1, description="Combinations of topics and attributes; beyond, attributes are folded away.")
+        int,
+        Meta(
+            ge=1,
+            description="Combinations of topics and attributes in a worker. Beyond, attributes are folded away; at "
+            "twice as many, who needs yet another set of topics is refused: 503, or 1013 when connected already.",
+        ),
     ] = 4_096
+    log_lines_max: Annotated[
+        int, Meta(ge=1, description="Lines of one kind a worker logs in a period; the rest is counted.")
+    ] = 5
+    log_period_s: Annotated[float, Meta(gt=0, description="That period, s; at its end the counts are logged.")] = 10.0
     probe_interval_s: Annotated[float, Meta(gt=0, description="Seconds between probes of the bus.")] = 1.0
     probe_timeout_s: Annotated[float, Meta(gt=0, description="Until when a probe must be back, s.")] = 2.0
     presence_interval_s: Annotated[float, Meta(gt=0, description="Seconds between presence records.")] = 1.0
@@ -104,9 +136,3 @@ class GatewayConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             raise ValueError(
                 f"lifetime_s is {self.lifetime_s:g}, it must be longer than beacon_s ({self.beacon_s:g})"
             )
-
-
-def describe(name: str) -> str:
-    """Return what a setting means, for the command line's help."""
-    hint = get_type_hints(GatewayConfig, include_extras=True)[name]
-    return str(next(each.description for each in hint.__metadata__ if isinstance(each, Meta)))

@@ -25,7 +25,7 @@ from websockets.streams import StreamReader
 from websockets.typing import Origin, Subprotocol
 
 from fanout.wire import CloseCode
-from gateway.plainrequest import plain_request
+from gateway.precedents import Upgradable
 
 if TYPE_CHECKING:
     from gateway.cohorts import Cohort
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 # RFC 6455 section 5.5: a control frame carries 125 bytes, two of which are the close code.
 _REASON_BYTES_MAX: Final = 123
 _HEAD_END: Final = b"\r\n\r\n"
+# What is parsed at a time: a read may bring 256 KB, which can be 43,000 frames. Measured, they would take the loop
+# for 300 ms before the first of them is counted; so much of them, for 5 ms.
+_PIECE_BYTES: Final = 4_096
 # A connection's life: its request is awaited, it is upgraded, it is over.
 _ASKING, _OPEN, _ENDED = range(3)
 
@@ -50,7 +53,7 @@ class Frames(Protocol):
 
 
 class Handshake(ServerProtocol):
-    """Reads requests that are not plain, and judges all of them. It never sees a frame."""
+    """Reads and judges requests of a kind not seen before. It never sees a frame."""
 
     def __init__(
         self,
@@ -108,13 +111,19 @@ class Owner(Interface):
     write_buffer_bytes_max: int
 
     def handshake(self) -> Handshake:
-        """Return the parser for a request that does not come whole and plain."""
+        """Return the parser for a request that is not recognised."""
+
+    def recognise(self, data: bytes) -> tuple[Upgradable, int] | None:
+        """Return the request that ``data`` begins with, and where it ends, if one like it was accepted before."""
 
     def opened(self, connection: Connection) -> None:
         """A socket was accepted; the handshake has yet to come."""
 
-    def requested(self, connection: Connection, request: Request) -> bytes | None:
-        """Answer a request: with the bytes of a refusal, or by `Connection.upgrade` and None."""
+    def requested(self, connection: Connection, request: Request | Upgradable, head: bytes) -> bytes | None:
+        """Answer a request: with the bytes of a refusal, or by `Connection.upgrade` and None.
+
+        ``head`` is how it was sent, if it was not recognised and came in one read.
+        """
 
     def malformed(self, data: bytes) -> bytes:
         """Return the answer to what is no request for a WebSocket at all."""
@@ -123,7 +132,7 @@ class Owner(Interface):
         """A whole message came."""
 
     def alive(self, connection: Connection) -> None:
-        """The device was heard."""
+        """The device was heard, but has said nothing yet. Like `message`, it may close the connection."""
 
     def closing(self, connection: Connection, code: int) -> None:
         """The connection counts no more; code 0 means that it was not us who closed an open one."""
@@ -141,6 +150,7 @@ class Connection(asyncio.Protocol):
         index: Its place in the cohort's member list.
         ready: Bit per campaign (`gateway.reports`).
         active: Bit per campaign.
+        failed: Bit per campaign.
         seen_s: When the device was last heard, on the worker's coarse clock.
         moves_s: When it will be told to reconnect elsewhere, on the same clock.
         expires_s: When its token ends, on the same clock.
@@ -153,6 +163,7 @@ class Connection(asyncio.Protocol):
         "active",
         "cohort",
         "expires_s",
+        "failed",
         "index",
         "moves_s",
         "ready",
@@ -169,6 +180,7 @@ class Connection(asyncio.Protocol):
         self.index = 0
         self.ready = 0
         self.active = 0
+        self.failed = 0
         self.seen_s = 0
         self.moves_s = 0
         self.expires_s = 0
@@ -185,13 +197,12 @@ class Connection(asyncio.Protocol):
             return
         if self._stage == _ASKING:
             self._take_request(data)
-            return
-        parser = self._parser
-        if parser is None:
-            parser = self._parser = Frames(self._owner.message_bytes_max)
-        assert isinstance(parser, Frames)
-        parser.receive_data(data)
-        self._take_frames(parser)
+        elif len(data) <= _PIECE_BYTES:
+            self._take_bytes(data)
+        else:
+            for start in range(0, len(data), _PIECE_BYTES):
+                if self._stage != _ENDED:
+                    self._take_bytes(data[start : start + _PIECE_BYTES])
 
     def eof_received(self) -> None:
         """The peer is done sending; so are we (returning None closes the transport).
@@ -219,9 +230,9 @@ class Connection(asyncio.Protocol):
     def _take_request(self, data: bytes) -> None:
         handshake = self._parser
         if handshake is None:
-            if (plain := plain_request(data)) is not None:
-                request, end = plain
-                self._ask(request, data[end:])
+            if (recognised := self._owner.recognise(data)) is not None:
+                request, end = recognised
+                self._ask(request, b"", data[end:])
                 return
             handshake = self._parser = self._owner.handshake()
         assert isinstance(handshake, Handshake)
@@ -233,15 +244,16 @@ class Connection(asyncio.Protocol):
             self.abort()
             return
         for event in handshake.events_received():
-            self._ask(cast(Request, event), rest)
+            head = data[: len(data) - len(rest)]
+            self._ask(cast(Request, event), head if len(head) == handshake.received else b"", rest)
             return
         if handshake.handshake_exc is not None:
             # The library answers some malformed requests by itself and hangs up on others in silence.
             self._write_and_end(b"".join(handshake.data_to_send()) or self._owner.malformed(data))
 
-    def _ask(self, request: Request, rest: bytes) -> None:
+    def _ask(self, request: Request | Upgradable, head: bytes, rest: bytes) -> None:
         """Have the owner answer; ``rest`` is what the client sent without waiting for that."""
-        refusal = self._owner.requested(self, request)
+        refusal = self._owner.requested(self, request, head)
         if refusal is not None:
             self._write_and_end(refusal)
         elif rest:
@@ -255,14 +267,34 @@ class Connection(asyncio.Protocol):
 
     # --- Frames from the device.
 
-    def _take_frames(self, parser: Frames) -> None:
-        # Messages before answers: what came in one read with the peer's goodbye, or with its mistake, counts.
-        for event in parser.events_received():
-            self._take_frame(parser, cast(Frame, event))
+    def _take_bytes(self, data: bytes) -> None:
+        parser = self._parser
+        if parser is None:
+            parser = self._parser = Frames(self._owner.message_bytes_max)
+        else:
+            self._owner.alive(self)  # a message that comes in many small pieces is many things said
             if self._parser is not parser:
-                return  # the owner closed; what came after that does not count
-        self._flush(parser)
-        if self._parser is parser and at_frame_boundary(parser):
+                return
+        assert isinstance(parser, Frames)
+        parser.receive_data(data)
+        self._take_frames(parser)
+
+    def _take_frames(self, parser: Frames) -> None:
+        events, writes = parser.events_received(), parser.data_to_send()
+        ending = bool(writes) and writes[-1] is SEND_EOF  # only ever after a close frame
+        # Pongs before messages: a ping may come amid a message's fragments, and its answer before the message's.
+        # The goodbye after them: what came in one read with the peer's own, or with its mistake, counts.
+        if pongs := b"".join(writes[:-2] if ending else writes):
+            self.write(pongs)
+        for event in events:
+            if self._parser is not parser:
+                return  # closed on the way: what came after that does not count
+            self._take_frame(parser, cast(Frame, event))
+        if self._parser is not parser:
+            return
+        if ending:
+            self._end(parser, writes[-2])
+        elif at_frame_boundary(parser):
             self._sleep()
 
     def _take_frame(self, parser: Frames, frame: Frame) -> None:
@@ -273,19 +305,30 @@ class Connection(asyncio.Protocol):
             return  # the parser has answered it
         if frame.data or not parser.parts:  # the size limit does not stop a flood of empty fragments
             parser.parts.append(frame)
-        if frame.fin:
+        if not frame.fin:
+            self._owner.alive(self)
+        else:
             parts, parser.parts = parser.parts, []
             data = bytes(parts[0].data) if len(parts) == 1 else b"".join(part.data for part in parts)
-            self._owner.message(self, data, text=parts[0].opcode is Opcode.TEXT)
+            self._take_message(data, text=parts[0].opcode is Opcode.TEXT)
 
-    def _flush(self, parser: Frames) -> None:
-        """Write the parser's answers: pongs, and the closing handshake."""
-        writes = parser.data_to_send()
-        if writes and writes[-1] is SEND_EOF:
-            ours = parser.close_sent is not None and not parser.close_rcvd_then_sent
-            self._write_and_end(b"".join(writes), parser.close_sent.code if ours and parser.close_sent else 0)
-        elif writes:
-            self.write(b"".join(writes))
+    def _take_message(self, data: bytes, *, text: bool) -> None:
+        """Hand a message on, unless it is a text that is not UTF-8 (RFC 6455 section 8.1).
+
+        Neither the parser looks at that, nor the owner's JSON reader in fields it skips.
+        """
+        if text and not data.isascii():
+            try:
+                data.decode()
+            except UnicodeDecodeError:
+                self.close(CloseCode.INVALID_DATA, "a text message must be UTF-8")
+                return
+        self._owner.message(self, data, text=text)
+
+    def _end(self, parser: Frames, goodbye: bytes) -> None:
+        """Send the parser's close frame: its answer to the peer's, or to a mistake."""
+        ours = parser.close_sent is not None and not parser.close_rcvd_then_sent
+        self._write_and_end(goodbye, parser.close_sent.code if ours and parser.close_sent else 0)
 
     # --- Leaving.
 

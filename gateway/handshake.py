@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Final
+from typing import Final, NamedTuple
 
 from websockets.datastructures import Headers, MultipleValuesError
 from websockets.exceptions import NegotiationError
@@ -20,13 +19,13 @@ from websockets.typing import Origin, Subprotocol
 from fanout import limits, wire
 from gateway.config import GatewayConfig
 from gateway.connection import Handshake
+from gateway.precedents import Precedents, Upgradable
 from gateway.tokens import Identity, TokenRefused, TokenVerifier
 
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
 
-@dataclass(frozen=True, slots=True)
-class Admitted:
+class Admitted(NamedTuple):
     """A request that may become a connection.
 
     Attributes:
@@ -35,7 +34,7 @@ class Admitted:
         since: The newest revision it has seen.
     """
 
-    response: Response
+    response: bytes
     identity: Identity
     encoding: wire.Encoding
     have: tuple[str, ...]
@@ -58,33 +57,60 @@ class FrontDoor:
         )
         # Judging a request leaves nothing behind in it that the next one would see, so one judges all.
         self._judge = self.handshake()
+        self._precedents = Precedents(config.handshake_bytes_max)
 
     def handshake(self) -> Handshake:
         """Return a parser for one request."""
         return Handshake(self._origins, _select_subprotocol, self._config.message_bytes_max)
 
-    def check_path(self, request: Request) -> Response | None:
+    def recognise(self, data: bytes) -> tuple[Upgradable, int] | None:
+        """Return the request that ``data`` begins with, and where it ends, if one like it was admitted before."""
+        return self._precedents.find(data)
+
+    def check_path(self, request: Request | Upgradable) -> Response | None:
         """Return the refusal of a request that is not for us at all."""
-        if request.path.partition("?")[0] != wire.PATH:
+        if isinstance(request, Request) and request.path.partition("?")[0] != wire.PATH:
             return refusal(HTTPStatus.NOT_FOUND, f"nothing is here; devices connect to {wire.PATH}")
         return None
 
-    def admit(self, request: Request) -> Admitted | Response:
-        """Return the admitted device, or the response that refuses it."""
-        response = self._judge.accept(request)
-        if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
-            return response
-        subprotocol = self._judge.subprotocol
-        assert subprotocol is not None
+    def admit(self, request: Request | Upgradable, head: bytes = b"") -> Admitted | Response:
+        """Return the admitted device, or the response that refuses it.
+
+        Args:
+            head: The bytes of a `Request`, if it came whole: the next one like it is recognised by them.
+        """
         try:
-            identity = self._verifier.verify(_token(request.headers))
-            have, since = _resume(request.path)
+            asked = self._judged(request) if isinstance(request, Request) else request
+            if isinstance(asked, Response):
+                return asked
+            admitted = self._let_in(asked)
         except TokenRefused as exc:
             headers = {"WWW-Authenticate": 'Bearer realm="fanout", error="invalid_token"'}
             return refusal(HTTPStatus.UNAUTHORIZED, str(exc), headers)
         except ValueError as exc:
             return refusal(HTTPStatus.BAD_REQUEST, str(exc))
-        return Admitted(response, identity, wire.BY_SUBPROTOCOL[subprotocol], have, since)
+        if head:
+            self._precedents.add(head, asked)
+        return admitted
+
+    def _judged(self, request: Request) -> Upgradable | Response:
+        """Have the library judge a request. Raises TokenRefused: there is no token in it."""
+        response = self._judge.accept(request)
+        if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
+            return response
+        # RFC 9110 section 6.6.1 asks for it from 2xx on; in a 101 it costs bytes and time, and nobody reads it.
+        del response.headers["Date"]
+        subprotocol = self._judge.subprotocol
+        assert subprotocol is not None
+        _, _, query = request.path.partition("?")
+        encoding = wire.BY_SUBPROTOCOL[subprotocol]
+        return Upgradable(response.serialize(), encoding, query, _token(request.headers))
+
+    def _let_in(self, asked: Upgradable) -> Admitted:
+        """Return the device that asks. Raises TokenRefused, and ValueError for the query."""
+        identity = self._verifier.verify(asked.token)
+        have, since = _resume(asked.query)
+        return Admitted(asked.response, identity, asked.encoding, have, since)
 
 
 def refusal(status: HTTPStatus, text: str, headers: dict[str, str] | None = None) -> Response:
@@ -139,9 +165,8 @@ def _token(headers: Headers) -> str:
     )
 
 
-def _resume(path: str) -> tuple[tuple[str, ...], int]:
-    """Read ``?have=<digest>,…&since=<rev>``. Raises ValueError, saying what is allowed."""
-    _, _, query = path.partition("?")
+def _resume(query: str) -> tuple[tuple[str, ...], int]:
+    """Read ``have=<digest>,…&since=<rev>``. Raises ValueError, saying what is allowed."""
     have: tuple[str, ...] = ()
     since = 0
     for pair in query.split("&") if query else ():

@@ -34,7 +34,18 @@ class Batched:
 
 CONNECTIONS: Final = Gauge("fanout_gateway_connections", "Devices connected.", multiprocess_mode="livesum")
 COHORTS: Final = Gauge("fanout_gateway_cohorts", "Cohorts with members.", multiprocess_mode="livesum")
-HANDSHAKES: Final = Batched(Counter("fanout_gateway_handshakes", "Handshakes by HTTP status.", ["status"]))
+FOLDED: Final = Batched(
+    Counter("fanout_gateway_folded", "Devices put into a cohort without their attributes, for there were too many."),
+    labelled=False,
+)
+PAUSES: Final = Counter("fanout_gateway_accept_pauses", "Times no open file was left to accept with.")
+HANDSHAKES: Final = Batched(
+    Counter(
+        "fanout_gateway_handshakes",
+        "Handshakes by HTTP status; timeout: not done in time; crowded: gave way to a newer one.",
+        ["status"],
+    )
+)
 MESSAGES: Final = Batched(Counter("fanout_gateway_messages_received", "Messages from devices by type.", ["type"]))
 SENDS: Final = Batched(Counter("fanout_gateway_sends", "Frames written by broadcasts."), labelled=False)
 BEACONS: Final = Batched(Counter("fanout_gateway_beacons", "Beacons written."), labelled=False)
@@ -79,5 +90,5 @@ LOOP_LAG_SECONDS: Final = Gauge(
 
 def flush() -> None:
     """Hand on what the batched counters hold; the worker does it with every presence record."""
-    for batched in (HANDSHAKES, MESSAGES, SENDS, BEACONS):
+    for batched in (FOLDED, HANDSHAKES, MESSAGES, SENDS, BEACONS):
         batched.flush()

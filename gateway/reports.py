@@ -1,6 +1,6 @@
 """What devices told us, as gauges: per campaign, which connections are ready and which are active.
 
-A connection keeps two bitmasks; each open campaign owns one bit in both. Here are the counts by cohort, so
+A connection keeps three bitmasks; each open campaign owns one bit in each. Here are the counts by cohort, so
 that a disconnect takes away exactly what the connection had added. What the bits mean is always the newest
 prefetch and the newest activation: when one is published, its bit is cleared on every connection.
 """
@@ -26,7 +26,7 @@ class Track:
         bit: Its place in the connections' masks, as a mask with one bit set.
         ready: How many members of each cohort hold the newest prefetch's bundle.
         active: How many members of each cohort have acted on the newest activation.
-        failed: Failures reported about the newest activation or prefetch.
+        failed: Connections that have reported a failure since the newest activation or prefetch.
     """
 
     __slots__ = ("activate_rev", "active", "bit", "failed", "flip_lag", "prefetch", "ready", "topic")
@@ -71,11 +71,12 @@ class Reports:
             track = self._tracks[publication.campaign] = Track(publication.topic, self._free_bit())
         if isinstance(publication, Prefetched):
             self._clear(track, ready=True, active=False)
-            track.prefetch, track.failed = publication, 0
+            track.prefetch = publication
         elif isinstance(publication, Activated):
             self._clear(track, ready=False, active=True)
-            track.activate_rev, track.failed = publication.rev, 0
-            track.flip_lag = lag_histogram()
+            track.activate_rev = publication.rev
+            # Not another one: histograms refer to themselves, and would lie about until the next collection.
+            track.flip_lag.reset()
 
     def _free_bit(self) -> int:
         used = sum(track.bit for track in self._tracks.values())
@@ -85,9 +86,12 @@ class Reports:
         return bit
 
     def _clear(self, track: Track, *, ready: bool, active: bool) -> None:
+        """Take these bits, and those of failures, off everyone."""
         keep = ~track.bit
+        track.failed = 0
         for cohort in self._cohorts.listening(track.topic):
             for connection in cohort.members:
+                connection.failed &= keep
                 if ready:
                     connection.ready &= keep
                 if active:
@@ -113,7 +117,9 @@ class Reports:
         elif track.prefetch is not None and report.kind == "ready" and report.rev == track.prefetch.rev:
             self._ready(connection, cohort, track)
         elif report.kind == "failed" and report.rev in (track.activate_rev, _rev(track.prefetch)):
-            track.failed += 1
+            if not connection.failed & track.bit:
+                connection.failed |= track.bit
+                track.failed += 1
         else:
             metrics.STALE_REPORTS.inc()
 
@@ -140,14 +146,16 @@ class Reports:
         return {digest for digest in digests if digest is not None}
 
     def left(self, connection: Connection, cohort: Cohort) -> None:
-        """Take away what this connection had added to the cohort's counts; its masks stay."""
-        if not connection.ready and not connection.active:
+        """Take away what this connection had added to the counts; its masks stay."""
+        if not (connection.ready or connection.active or connection.failed):
             return
         for track in self._tracks.values():
             if connection.ready & track.bit:
                 track.ready[cohort] -= 1
             if connection.active & track.bit:
                 track.active[cohort] -= 1
+            if connection.failed & track.bit:
+                track.failed -= 1
 
     def moved(self, connection: Connection, cohort: Cohort) -> None:
         """Count the connection in its new cohort, for the campaigns that cohort listens to."""
@@ -155,11 +163,14 @@ class Reports:
             if track.topic not in cohort.topics:
                 connection.ready &= ~track.bit
                 connection.active &= ~track.bit
+                connection.failed &= ~track.bit
                 continue
             if connection.ready & track.bit:
                 track.ready[cohort] = track.ready.get(cohort, 0) + 1
             if connection.active & track.bit:
                 track.active[cohort] = track.active.get(cohort, 0) + 1
+            if connection.failed & track.bit:
+                track.failed += 1
 
     def gauges(self, attr_names: tuple[str, ...]) -> dict[str, CampaignGauge]:
         """Return every campaign's figures, grouped by these attributes."""

@@ -13,6 +13,7 @@ from collections.abc import Collection
 from http import HTTPStatus
 from typing import Final
 
+import structlog
 from websockets.http11 import Request, Response
 
 from fanout import wire
@@ -20,16 +21,33 @@ from fanout.bus.publication import Activated, Closed, Prefetched, Publication
 from fanout.bus.reader import Reader
 from gateway import metrics
 from gateway.admission import Admission
+from gateway.allowance import Allowance
 from gateway.broadcaster import Broadcaster, frame, message_frame
-from gateway.cohorts import Cohort, Cohorts
+from gateway.cohorts import Cohort, Cohorts, TooManyCohorts
 from gateway.config import GatewayConfig
 from gateway.connection import Connection, Handshake
 from gateway.handshake import Admitted, FrontDoor, malformed, refusal
 from gateway.keepalive import TICK_S, Wheel
+from gateway.precedents import Upgradable
 from gateway.reports import Reports
 from gateway.state import Snapshots
 from gateway.tokens import TokenVerifier
 
+log = structlog.get_logger(__name__)
+
+# Closes that an operator should hear of: the peer is broken, hostile or stuck. The others are everyday life.
+_FAULTS: Final = frozenset(
+    {
+        wire.CloseCode.PROTOCOL_ERROR,
+        wire.CloseCode.UNSUPPORTED_DATA,
+        wire.CloseCode.INVALID_DATA,
+        wire.CloseCode.POLICY,
+        wire.CloseCode.TOO_BIG,
+        wire.CloseCode.TRY_AGAIN_LATER,
+        wire.CloseCode.SLOW_CONSUMER,
+        wire.CloseCode.TOPIC_FORBIDDEN,
+    }
+)
 # Coarse clock values are shared by all connections that get the same one, which saves 32 bytes each.
 _COARSE_S: Final = 8
 
@@ -41,9 +59,10 @@ class Server:
         config: The gateway's settings.
         verifier: Checks tokens.
         reader: The worker's bus reader; its publications go to `publish`.
+        sockets_max: How many the process can have, whatever stage they are in.
     """
 
-    def __init__(self, config: GatewayConfig, verifier: TokenVerifier, reader: Reader) -> None:
+    def __init__(self, config: GatewayConfig, verifier: TokenVerifier, reader: Reader, sockets_max: int) -> None:
         self.config = config
         self.message_bytes_max = config.message_bytes_max
         self.handshake_bytes_max = config.handshake_bytes_max
@@ -65,6 +84,8 @@ class Server:
         # More could not be admitted before their time is up. The oldest gives way: an honest one is quick.
         self._opening_max = math.ceil(config.admit_per_s * config.handshake_timeout_s)
         self._leaving: dict[Connection, float] = {}  # until when it must have hung up
+        self._sockets_max = sockets_max
+        self._allowance: Allowance[Connection] = Allowance(config.messages_burst, config.messages_per_s)
         self._shared: dict[int, int] = {}
         self._started_s = time.monotonic()
         self._clock_s = 0
@@ -78,6 +99,7 @@ class Server:
     def publish(self, publication: Publication) -> None:
         """Take a publication from the log: count anew, and broadcast it."""
         metrics.BUS_LAG_SECONDS.observe(max(0, self._reader.now_ms() - publication.rev) / 1000)
+        self._snapshots.changed()
         self.reports.published(publication)
         self.broadcaster.submit(publication)
 
@@ -103,21 +125,30 @@ class Server:
 
     def opened(self, connection: Connection) -> None:
         self._opening[connection] = time.monotonic() + self.config.handshake_timeout_s
-        if len(self._opening) > self._opening_max:
+        room = self._sockets_max - self.cohorts.connections - len(self._leaving)
+        if len(self._opening) > min(self._opening_max, room):
             oldest = next(iter(self._opening))
             del self._opening[oldest]
+            metrics.HANDSHAKES.inc("crowded")
             oldest.abort()
 
-    def requested(self, connection: Connection, request: Request) -> bytes | None:
+    def recognise(self, data: bytes) -> tuple[Upgradable, int] | None:
+        return self._door.recognise(data)
+
+    def requested(self, connection: Connection, request: Request | Upgradable, head: bytes) -> bytes | None:
         response = self._door.check_path(request) or self._full()
         if response is None:
-            answer = self._door.admit(request)
+            answer = self._door.admit(request, head)
             if isinstance(answer, Admitted):
-                self._welcome(connection, answer)
-                metrics.HANDSHAKES.inc("101")
-                return None
+                cohort = self._cohort_of(answer)
+                if cohort is not None:
+                    self._welcome(connection, answer, cohort)
+                    metrics.HANDSHAKES.inc("101")
+                    return None
+                answer = self._later("devices of too many different kinds are connected")
             response = answer
         metrics.HANDSHAKES.inc(str(response.status_code))
+        log.warning(f"handshake refused with {response.status_code}", why=response.body.decode().strip())
         return response.serialize()
 
     def _full(self) -> Response | None:
@@ -126,19 +157,24 @@ class Server:
             if self.draining
             else self._admission.refuses(time.monotonic(), self.cohorts.connections, self.loop_lag_ms)
         )
-        if why is None:
-            return None
+        return None if why is None else self._later(why)
+
+    def _later(self, why: str) -> Response:
         return refusal(
             HTTPStatus.SERVICE_UNAVAILABLE,
             f"come back later: {why}",
             {"Retry-After": str(self._admission.retry_after_s())},
         )
 
-    def _welcome(self, connection: Connection, device: Admitted) -> None:
-        topics = frozenset(device.identity.topics)
-        cohort = self.cohorts.find(
-            device.encoding, topics, topics, device.identity.attrs, self._snapshots.newest(topics)
-        )
+    def _cohort_of(self, device: Admitted) -> Cohort | None:
+        """Return where a device belongs, None if there are too many cohorts already."""
+        topics, attrs = device.identity.topics, device.identity.attrs
+        try:
+            return self.cohorts.find(device.encoding, topics, topics, attrs, self._snapshots.newest(topics))
+        except TooManyCohorts:
+            return None
+
+    def _welcome(self, connection: Connection, device: Admitted, cohort: Cohort) -> None:
         self._opening.pop(connection, None)
         self.opened_ever += 1
         self.cohorts.join(connection, cohort)
@@ -151,7 +187,7 @@ class Server:
         welcome = self._snapshots.welcome(
             cohort, f"{self._session:08x}", self._reader.now_ms(), device.since, device.have
         )
-        connection.upgrade(device.response.serialize() + welcome)
+        connection.upgrade(device.response + welcome)
 
     def _coarse(self, clock_s: float) -> int:
         value = int(clock_s) // _COARSE_S * _COARSE_S
@@ -162,12 +198,22 @@ class Server:
         return malformed(data)
 
     def alive(self, connection: Connection) -> None:
+        self._may_speak(connection)
+
+    def _may_speak(self, connection: Connection) -> bool:
+        """Note that a device was heard; close it and return False if it says too much."""
         connection.seen_s = self._clock_s
+        if self._allowance.spend(connection):
+            return True
+        rate = f"{self.config.messages_burst} frames at once, then {self.config.messages_per_s:g} a second"
+        connection.close(wire.CloseCode.POLICY, f"you say too much; the limit is {rate}")
+        return False
 
     def message(self, connection: Connection, data: bytes, *, text: bool) -> None:
         cohort = connection.cohort
         assert cohort is not None, "a connection that has left its cohort takes no messages"
-        connection.seen_s = self._clock_s
+        if not self._may_speak(connection):
+            return
         if text is (cohort.encoding is wire.Encoding.MSGPACK):
             connection.close(
                 wire.CloseCode.UNSUPPORTED_DATA,
@@ -202,16 +248,22 @@ class Server:
             connection.close(wire.CloseCode.TOPIC_FORBIDDEN, f"your token does not allow topic {forbidden[0]}")
             return
         new = topics - cohort.topics
-        self._move(connection, cohort, cohort.topics | topics)
-        self._tell(connection, new, 0, ())
+        if self._move(connection, cohort, cohort.topics | topics):
+            self._tell(connection, new, 0, ())
 
-    def _move(self, connection: Connection, cohort: Cohort, topics: frozenset[str]) -> None:
-        """Put a connection into the cohort that listens to these topics instead."""
+    def _move(self, connection: Connection, cohort: Cohort, topics: frozenset[str]) -> bool:
+        """Put a connection into the cohort that listens to these topics instead; if there can be none, close it."""
+        newest = self._snapshots.newest(topics)
+        try:
+            to = self.cohorts.find(cohort.encoding, topics, cohort.allowed, cohort.attrs, newest)
+        except TooManyCohorts:
+            connection.close(wire.CloseCode.TRY_AGAIN_LATER, "devices listen to too many different sets of topics")
+            return False
         self.reports.left(connection, cohort)
         self.cohorts.leave(connection)
-        to = self.cohorts.find(cohort.encoding, topics, cohort.allowed, cohort.attrs, self._snapshots.newest(topics))
         self.cohorts.join(connection, to)
         self.reports.moved(connection, to)
+        return True
 
     def _tell(self, connection: Connection, topics: frozenset[str], since: int, have: Collection[str]) -> None:
         """Write what stands for these topics and is newer than ``since``, then a beacon that says so."""
@@ -228,6 +280,8 @@ class Server:
         self._uncount(connection)
         if code:
             metrics.CLOSES.labels(str(int(code))).inc()
+        if code in _FAULTS:
+            log.warning(f"connection closed with {int(code)}")
 
     def lost(self, connection: Connection) -> None:
         self._opening.pop(connection, None)
@@ -238,6 +292,7 @@ class Server:
         if connection.cohort is not None:
             self.reports.left(connection, connection.cohort)
             self.cohorts.leave(connection)
+            self._allowance.forget(connection)
 
     # --- The tick.
 
@@ -252,14 +307,18 @@ class Server:
 
     def _tick(self) -> None:
         now = time.monotonic()
-        self._clock_s = int(now - self._started_s)
+        before_s, self._clock_s = self._clock_s, int(now - self._started_s)
+        if self._clock_s > before_s:
+            self._allowance.refill(self._clock_s - before_s)
         if self.loop_lag_ms > self.config.loop_lag_max_ms:
             metrics.POSTPONED.labels("beacons").inc()
         else:
             self._wheel.tick(self._clock_s, frozen=self.frozen)
-        for waiting in (self._opening, self._leaving):
-            for connection in [c for c, until in waiting.items() if until <= now]:
-                connection.abort()
-        if self._clock_s % 60 == 0:
+        late = [c for c, until in self._opening.items() if until <= now]
+        metrics.HANDSHAKES.inc("timeout", len(late))
+        for connection in late + [c for c, until in self._leaving.items() if until <= now]:
+            connection.abort()
+        if self._clock_s % 60 == 0 or self.cohorts.crowded:
             self.cohorts.sweep()
+        if self._clock_s % 60 == 0:
             self._shared = {value: value for value in self._shared if value > self._clock_s}

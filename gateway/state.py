@@ -6,7 +6,7 @@ Reads the retained state that the bus reader keeps; owns nothing but the cache o
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Final, cast
+from typing import Final, TypeVar, cast
 
 import msgspec
 
@@ -17,6 +17,12 @@ from gateway.cohorts import Cohort
 
 # Frames of some dozen campaigns, variants and both encodings; emptied when it is full.
 _CACHE_MAX: Final = 4_096
+# What was told lately: a fleet that comes back at once has seen the same and holds the same. Emptied when full;
+# an entry is at most a few KB, as long as what a device says it holds.
+_TOLD_MAX: Final = 1_024
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 class Snapshots:
@@ -35,10 +41,21 @@ class Snapshots:
         self._beacon_s = beacon_s
         self._reconnect = reconnect
         self._encoded: dict[tuple[int, Encoding, int | None, bool], bytes | None] = {}
+        self._told: dict[tuple[Cohort, int, tuple[str, ...]], list[StateMessage]] = {}
+        self._newest: dict[frozenset[str], int] = {}
+
+    def changed(self) -> None:
+        """Forget what was told: the retained state is another one."""
+        self._told.clear()
+        self._newest.clear()
 
     def newest(self, topics: frozenset[str]) -> int:
         """Return the newest revision that stands for these topics, 0 if nothing does."""
-        return max((kept[-1].rev for kept in self._retained.values() if kept and kept[-1].topic in topics), default=0)
+        newest = self._newest.get(topics)
+        if newest is None:
+            revs = (kept[-1].rev for kept in self._retained.values() if kept and kept[-1].topic in topics)
+            newest = _remember(self._newest, topics, max(revs, default=0))
+        return newest
 
     def state(self, cohort: Cohort, topics: frozenset[str], since: int, have: Collection[str]) -> list[bytes]:
         """Return the encoded messages a device of this cohort needs, by revision.
@@ -81,10 +98,20 @@ class Snapshots:
             self._encoded[key] = None if message is None else encode(message, encoding)
         return self._encoded[key]
 
-    def welcome(self, cohort: Cohort, session: str, now_ms: int, since: int, have: Collection[str]) -> bytes:
+    def welcome(self, cohort: Cohort, session: str, now_ms: int, since: int, have: tuple[str, ...]) -> bytes:
         """Return the welcome's frame, with the state in it."""
-        raw = [msgspec.Raw(data) for data in self.state(cohort, cohort.topics, since, have)]
-        # The messages are spliced in as they were encoded once; on the wire there is no difference.
-        state = cast("list[StateMessage]", raw)
+        key = (cohort, since, have)
+        state = self._told.get(key)
+        if state is None:
+            raw = [msgspec.Raw(data) for data in self.state(cohort, cohort.topics, since, have)]
+            # The messages are spliced in as they were encoded once; on the wire there is no difference.
+            state = _remember(self._told, key, cast("list[StateMessage]", raw))
         message = Welcome(session, now_ms, self._beacon_s, self._reconnect, state)
         return frame(encode(message, cohort.encoding), cohort.encoding)
+
+
+def _remember(memory: dict[K, V], key: K, value: V) -> V:
+    if len(memory) >= _TOLD_MAX:
+        memory.clear()
+    memory[key] = value
+    return value

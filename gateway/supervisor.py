@@ -1,7 +1,7 @@
 """One gateway: as many workers as asked for on one port, restarted when they die, judged as a whole.
 
-Each worker is a process of its own on the same port (SO_REUSEPORT); the supervisor holds no device. It
-answers the admin port: health in three words, and the sum of the workers' metrics.
+Each worker is a process of its own on the same port (SO_REUSEPORT), forked off the nursery; the supervisor holds
+no device. It answers the admin port: health in three words, and the sum of the workers' metrics.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import os
 import random
 import signal
 import socket
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -22,11 +21,11 @@ from typing import Final
 import msgspec
 import structlog
 
-from fanout import processes
 from fanout.slots import backoff_ms
 from gateway.admin import serve_admin
 from gateway.config import GatewayConfig
-from gateway.worker import CONFIG_VARIABLE, STATUS_FD_VARIABLE, Health, bind, raise_open_files, within_open_files
+from gateway.nursery import Nursery
+from gateway.worker import CONFIG_VARIABLE, Health, bind, raise_open_files, within_open_files
 
 log = structlog.get_logger(__name__)
 
@@ -65,6 +64,13 @@ class Supervisor:
         self._stopping = asyncio.Event()
         self._ready = asyncio.Event()
         self._metrics_dir = tempfile.TemporaryDirectory(prefix="fanout-metrics-")
+        self._nursery = Nursery(
+            {
+                **os.environ,
+                CONFIG_VARIABLE: msgspec.json.encode(self._config).decode(),
+                "PROMETHEUS_MULTIPROC_DIR": self._metrics_dir.name,
+            }
+        )
         self._rng = random.Random()
 
     @property
@@ -100,8 +106,10 @@ class Supervisor:
             announce = asyncio.create_task(self._announce(lambda: on_ready(self.port, port)))
             await self._stopping.wait()
             announce.cancel()
-            self._signal_all()
+            for slot in self._slots:
+                _signal(slot, signal.SIGTERM)
             await asyncio.gather(*keepers)
+            await self._nursery.close()
         self._socket.close()
         self._metrics_dir.cleanup()
 
@@ -109,88 +117,60 @@ class Supervisor:
         await self._ready.wait()
         on_ready()
 
-    def _signal_all(self) -> None:
-        for slot in self._slots:
-            if slot.pid:
-                try:
-                    os.kill(slot.pid, signal.SIGTERM)
-                except ProcessLookupError:
-                    pass  # it has just died by itself
-
     async def _keep(self, slot: _Slot) -> None:
         """Keep one place filled until the gateway stops."""
         while not self._stopping.is_set():
             started = time.monotonic()
             try:
-                code = await self._live(slot)
+                await self._live(slot)
             except OSError as exc:
                 log.error("worker not started", number=slot.number, error=str(exc))
-                code = -1
             if self._stopping.is_set():
                 break
             if time.monotonic() - started > _HEALTHY_S:
                 slot.failures = 0
             wait_ms = _RESTART_BASE_MS + backoff_ms(slot.failures, _RESTART_BASE_MS, _RESTART_CAP_MS, self._rng)
             slot.failures += 1
-            log.error("worker died", number=slot.number, exit_code=code, restart_in_ms=wait_ms)
+            log.error("worker died", number=slot.number, restart_in_ms=wait_ms)
             try:
                 await asyncio.wait_for(self._stopping.wait(), wait_ms / 1000)
             except TimeoutError:
                 pass
 
-    async def _live(self, slot: _Slot) -> int:
-        """Run one worker process to its end; return its exit code."""
+    async def _live(self, slot: _Slot) -> None:
+        """Run one worker process to its end."""
+        slot.health, slot.spoke = Health.UNREADY, False
         reading, writing = os.pipe()
-        environment = {
-            **os.environ,
-            CONFIG_VARIABLE: msgspec.json.encode(self._config).decode(),
-            STATUS_FD_VARIABLE: str(writing),
-            "PROMETHEUS_MULTIPROC_DIR": self._metrics_dir.name,
-        }
         try:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "gateway.worker",
-                env=environment,
-                stdin=asyncio.subprocess.DEVNULL,
-                pass_fds=[writing],
-                start_new_session=True,
-                preexec_fn=processes.preexec,
-            )
+            await self._nursery.bear(writing)
         except OSError:
             os.close(reading)
             raise
         finally:
             os.close(writing)
-        slot.pid, slot.health, slot.spoke = process.pid, Health.UNREADY, False
-        if self._stopping.is_set():
-            process.terminate()  # the signal went round while this one was being born
-        listening = asyncio.create_task(self._listen(slot, reading))
         try:
-            return await self._wait(process)
+            await self._wait(slot, asyncio.create_task(self._listen(slot, reading)))
         finally:
+            if slot.pid:
+                _forget_gauges(self._metrics_dir.name, slot.pid)
             slot.pid = 0
-            _forget_gauges(self._metrics_dir.name, process.pid)
-            await listening
 
-    async def _wait(self, process: asyncio.subprocess.Process) -> int:
-        """Wait for a worker; once the gateway stops, no longer than its drain may take."""
-        ended = asyncio.create_task(process.wait())
+    async def _wait(self, slot: _Slot, listening: asyncio.Task[None]) -> None:
+        """Wait for a worker's end; once the gateway stops, no longer than its drain may take."""
         stopping = asyncio.create_task(self._stopping.wait())
-        await asyncio.wait([ended, stopping], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([listening, stopping], return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
-        if not ended.done():
-            grace_s = self._config.drain_s + self._config.drain_close_s + _EXIT_GRACE_S
-            try:
-                await asyncio.wait_for(asyncio.shield(ended), grace_s)
-            except TimeoutError:
-                log.error("worker did not drain in time", pid=process.pid, grace_s=grace_s)
-                process.kill()
-        return await ended
+        grace_s = self._config.drain_s + self._config.drain_close_s + _EXIT_GRACE_S
+        await asyncio.wait([listening], timeout=grace_s)
+        if listening.done():
+            listening.result()
+            return
+        log.error("worker did not drain in time", pid=slot.pid, grace_s=grace_s)
+        _signal(slot, signal.SIGKILL)
+        listening.cancel()
 
     async def _listen(self, slot: _Slot, reading: int) -> None:
-        """Take in what the worker says of its health, until its end of the pipe closes."""
+        """Take in what the worker says of itself, until its end of the pipe closes: that is its end too."""
         stream = asyncio.StreamReader()
         pipe = os.fdopen(reading, "rb")
         transport, _ = await asyncio.get_running_loop().connect_read_pipe(
@@ -198,12 +178,27 @@ class Supervisor:
         )
         try:
             async for line in stream:
-                slot.health, slot.spoke = Health(json.loads(line)["health"]), True
+                said = json.loads(line)
+                if "pid" in said:
+                    slot.pid = said["pid"]
+                    if self._stopping.is_set():
+                        _signal(slot, signal.SIGTERM)  # the signal went round while this one was being born
+                    continue
+                slot.health, slot.spoke = Health(said["health"]), True
                 log.info("worker health", number=slot.number, pid=slot.pid, health=slot.health.value)
                 if all(each.pid and each.spoke for each in self._slots) and self.health is not Health.UNREADY:
                     self._ready.set()
         finally:
             transport.close()
+
+
+def _signal(slot: _Slot, number: signal.Signals) -> None:
+    """Send a signal to the worker in this place, if there is one."""
+    if slot.pid:
+        try:
+            os.kill(slot.pid, number)
+        except ProcessLookupError:
+            pass  # it has just died by itself
 
 
 def _forget_gauges(directory: str, pid: int) -> None:

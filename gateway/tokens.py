@@ -11,16 +11,16 @@ import random
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import jwt
 from cryptography.exceptions import UnsupportedAlgorithm
 
 from fanout import limits
-from fanout.campaign import NAME
+from fanout.checks import NAME
 from fanout.errors import InvalidInput
+from fanout.settings import secret
 from gateway.plaintoken import claims_of
 
 # RFC 7518 section 3.2: an HS256 key as long as the hash.
@@ -29,6 +29,9 @@ KEY_BYTES_MIN: Final = 32
 # behind refuses every token that was made just now, and sends the device back for another. The end is the end.
 LEEWAY_S: Final = 30.0
 _EXPIRED: Final = "the token has expired; get a new one"
+# Combinations of topics and attributes whose checks are remembered: about as many as a worker has cohorts. Only
+# the holders of good tokens add to them; were it to fill, it is emptied, and each is checked once more.
+_ALLOWED_MAX: Final = 4_096
 JWKS_ALGORITHMS: Final = ("RS256", "ES256", "EdDSA")
 # Rotation: the new key is published before it is used, so looking every few minutes is enough; a token
 # with an unknown key id may ask for one extra look, no more often than this.
@@ -47,20 +50,22 @@ _NOT_A_KEY_SET: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+Allowed = tuple[frozenset[str], tuple[tuple[str, str], ...]]
+
+
+class Identity(NamedTuple):
     """What a token says of a device.
 
     Attributes:
         device_id: ``sub``.
         expires_s: ``exp``, Unix seconds.
-        topics: Sorted, at most 16.
+        topics: At most 16.
         attrs: Sorted pairs of the configured keys only.
     """
 
     device_id: str
     expires_s: int
-    topics: tuple[str, ...]
+    topics: frozenset[str]
     attrs: tuple[tuple[str, str], ...]
 
 
@@ -92,6 +97,7 @@ class TokenVerifier:
         self._algorithms = list(algorithms)
         self._audience = audience
         self._attr_keys = frozenset(attr_keys)
+        self._allowed: dict[Any, Allowed] = {}
 
     def verify(self, token: str) -> Identity:
         """Return who holds this token. Raises TokenRefused."""
@@ -121,14 +127,34 @@ class TokenVerifier:
         return claims
 
     def _identity(self, claims: Mapping[str, Any]) -> Identity:
-        device_id, topics, attrs = claims["sub"], claims.get("topics", []), claims.get("attrs", {})
+        device_id = claims["sub"]
         if not isinstance(device_id, str) or not 1 <= len(device_id) <= limits.DEVICE_ID_CHARS_MAX:
             raise TokenRefused(f"claim sub must be a string of 1 to {limits.DEVICE_ID_CHARS_MAX} characters")
-        if not isinstance(topics, list) or not 1 <= len(topics) <= limits.TOPICS_PER_DEVICE_MAX:
+        topics, attrs = self._allow(claims.get("topics", []), claims.get("attrs", {}))
+        return Identity(device_id, int(claims["exp"]), topics, attrs)
+
+    def _allow(self, topics: Any, attrs: Any) -> Allowed:
+        """Return topics and attributes as `Identity` has them, from memory if the same claims were good before."""
+        if not isinstance(topics, list) or not isinstance(attrs, dict):
+            raise TokenRefused("claim topics must be a list, and claim attrs an object")
+        claimed = tuple(topics), tuple(attrs.items())
+        try:
+            known = self._allowed.get(claimed)
+        except TypeError:
+            known = None  # a list or an object is where a string must be; the check below says so
+        if known is None:
+            known = self._checked(topics, attrs)
+            if len(self._allowed) >= _ALLOWED_MAX:
+                self._allowed.clear()
+            self._allowed[claimed] = known
+        return known
+
+    def _checked(self, topics: list[Any], attrs: dict[str, Any]) -> Allowed:
+        if not 1 <= len(topics) <= limits.TOPICS_PER_DEVICE_MAX:
             raise TokenRefused(f"claim topics must list 1 to {limits.TOPICS_PER_DEVICE_MAX} topics")
         if not all(isinstance(topic, str) and NAME.fullmatch(topic) for topic in topics):
             raise TokenRefused("claim topics holds something that is not a topic's name")
-        if not isinstance(attrs, dict) or len(attrs) > limits.ATTRS_PER_DEVICE_MAX:
+        if len(attrs) > limits.ATTRS_PER_DEVICE_MAX:
             raise TokenRefused(f"claim attrs must be an object of at most {limits.ATTRS_PER_DEVICE_MAX} pairs")
         for name, value in attrs.items():
             # Half a surrogate pair is a string to JSON, and to nothing we would hand it on to.
@@ -138,7 +164,7 @@ class TokenVerifier:
                     f"{limits.ATTR_VALUE_CHARS_MAX} printable characters"
                 )
         known = tuple(sorted((name, value) for name, value in attrs.items() if name in self._attr_keys))
-        return Identity(device_id, int(claims["exp"]), tuple(sorted(set(topics))), known)
+        return frozenset(topics), known
 
 
 def secret_verifier(secret: bytes, audience: str, attr_keys: tuple[str, ...]) -> TokenVerifier:
@@ -197,8 +223,10 @@ class KeySet:
         return key
 
     def _keep_fresh(self) -> None:
+        # Of its own: this thread is not to touch the numbers that others draw from a seed.
+        rng = random.Random()
         while True:
-            self._wanted.wait(self._refresh_s * random.uniform(0.9, 1.1))
+            self._wanted.wait(self._refresh_s * rng.uniform(0.9, 1.1))
             self._wanted.clear()
             rest = self._looked + self._refresh_min_s - time.monotonic()
             if rest > 0:
@@ -219,12 +247,6 @@ def verifier_from_environment(audience: str, attr_keys: tuple[str, ...]) -> Toke
     given = [name for name in names if os.environ.get(name)]
     if len(given) != 1:
         raise InvalidInput(f"{' and '.join(given) or 'none'} of {', '.join(names)} is set; set exactly one")
-    value = os.environ[given[0]]
     if given[0] == "FANOUT_DEVICE_JWKS":
-        return TokenVerifier(KeySet(value).key_for, JWKS_ALGORITHMS, audience, attr_keys)
-    if given[0] == "FANOUT_DEVICE_KEY_FILE":
-        try:
-            value = Path(value).read_text().strip()
-        except OSError as exc:
-            raise InvalidInput(f"FANOUT_DEVICE_KEY_FILE {value!r} cannot be read: {exc}") from exc
-    return secret_verifier(value.encode(), audience, attr_keys)
+        return TokenVerifier(KeySet(os.environ[given[0]]).key_for, JWKS_ALGORITHMS, audience, attr_keys)
+    return secret_verifier(secret("FANOUT_DEVICE_KEY").encode(), audience, attr_keys)

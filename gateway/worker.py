@@ -1,7 +1,7 @@
 """One gateway process: bus reader, sockets, presence and health, started and stopped in the right order.
 
 It listens only once it has read the whole state, and stops listening before it drains. It talks to its
-supervisor through one pipe: a line of JSON whenever its health changes.
+supervisor through one pipe: its process id first, then a line of JSON whenever its health changes.
 """
 
 from __future__ import annotations
@@ -29,22 +29,24 @@ from fanout.bus import presence
 from fanout.bus.reader import BusState, Reader
 from fanout.connect import STORE_ERRORS, connect
 from fanout.errors import FanoutError
-from fanout.logs import configure_logs
 from gateway import metrics
 from gateway.config import GatewayConfig
 from gateway.connection import Connection
 from gateway.drain import drain
+from gateway.listener import Listener
 from gateway.reports import grouped
 from gateway.server import Server
+from gateway.storms import Storms, flush, install
 from gateway.tokens import verifier_from_environment
 
 log = structlog.get_logger(__name__)
 
-# Environment names through which the supervisor hands a worker what it needs; no secret among them.
+# Environment name through which the supervisor hands a worker its settings; no secret is among them.
 CONFIG_VARIABLE: Final = "FANOUT_GATEWAY_WORKER_CONFIG"
-STATUS_FD_VARIABLE: Final = "FANOUT_GATEWAY_STATUS_FD"
-# What a worker opens besides devices: the store, its pipe, the loop, log files, and sockets that are refused.
-_OWN_FILES: Final = 512
+# What a worker opens besides sockets of devices: the store, its pipe, the loop, files of metrics.
+_OWN_FILES: Final = 128
+# Sockets of those who are being let in or refused while a worker is full.
+_DOOR_FILES: Final = 384
 # New objects between two young collections. Connections live for half an hour, so looking at them often
 # finds nothing. Measured with 8,000 handshakes: without any collection they are no cheaper than with this.
 _GC_YOUNG: Final = 50_000
@@ -73,6 +75,9 @@ class Worker:
         config: The gateway's settings.
         server_socket: Bound, with SO_REUSEPORT; not listening yet.
         tell: Called with the health whenever it changes.
+
+    Attributes:
+        storms: Counts the lines it logs, where that is installed.
     """
 
     def __init__(self, config: GatewayConfig, server_socket: socket.socket, tell: Callable[[Health], None]) -> None:
@@ -82,15 +87,18 @@ class Worker:
         self._tell = tell
         self._redis = connect(config.redis_url, timeout_s=config.probe_timeout_s)
         self._reader = Reader(
-            lambda: connect(config.redis_url, timeout_s=config.probe_timeout_s),
+            lambda: connect(config.redis_read_url or config.redis_url, timeout_s=config.probe_timeout_s),
             self.name,
             lambda publication: self._server.publish(publication),
             self._bus_became,
+            primary=lambda: connect(config.redis_url, timeout_s=config.probe_timeout_s),
             probe_interval_s=config.probe_interval_s,
             probe_timeout_s=config.probe_timeout_s,
         )
         verifier = verifier_from_environment(config.audience, config.attr_keys)
-        self._server = Server(config, verifier, self._reader)
+        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._server = Server(config, verifier, self._reader, files - _OWN_FILES)
+        self.storms = Storms(config.log_lines_max, config.log_period_s)
         self._health = Health.UNREADY
         self._listening = False
         self._synced = asyncio.Event()
@@ -115,7 +123,7 @@ class Worker:
                 return_when=asyncio.FIRST_COMPLETED,
             )
             if not self._stop.is_set():
-                await self._serve(loop, stopping, tasks)
+                await self._serve(stopping, tasks)
         finally:
             for task in (stopping, *tasks):
                 task.cancel()
@@ -126,13 +134,12 @@ class Worker:
         """Make `run` drain and return."""
         self._stop.set()
 
-    async def _serve(
-        self, loop: asyncio.AbstractEventLoop, stopping: asyncio.Task[bool], tasks: list[asyncio.Task[None]]
-    ) -> None:
-        if hasattr(socket, "TCP_USER_TIMEOUT"):
-            # Accepted sockets inherit it: the kernel drops the half-open ones by itself.
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, self._config.tcp_user_timeout_ms)
-        listener = await loop.create_server(lambda: Connection(self._server), sock=self._socket, backlog=4096)
+    async def _serve(self, stopping: asyncio.Task[bool], tasks: list[asyncio.Task[None]]) -> None:
+        _bound_the_kernel(self._socket, self._config)
+        listener = Listener(self._socket, lambda: Connection(self._server))
+        await listener.open()
+        looking = asyncio.create_task(listener.run())
+        tasks.append(looking)
         # What exists now lives as long as the process: the collector need not look at it again.
         gc.collect()
         gc.freeze()
@@ -143,6 +150,7 @@ class Worker:
         self._listening = False
         self._judge()
         self._server.draining = True
+        looking.cancel()
         listener.close()
         for task in done - {stopping}:
             task.result()  # a part that ends by itself has failed: say why, and let the supervisor restart us
@@ -160,6 +168,9 @@ class Worker:
     def _bus_became(self, state: BusState) -> None:
         if state is BusState.OK:
             self._synced.set()
+            # The client's errors and connections refer to each other: seconds without a store leave thousands of
+            # them, which would lie about until enough devices have come to make a collection due.
+            gc.collect(0)
         self._judge()
 
     def _judge(self) -> None:
@@ -202,12 +213,14 @@ class Worker:
             connections=server.cohorts.connections,
             connects_per_s=round(connects_per_s, 1),
             sends_per_s=round(sends_per_s, 1),
+            broadcast_per_s=round(server.broadcaster.per_s, 1),
             loop_lag_ms=round(server.loop_lag_ms, 1),
             groups=grouped(server.cohorts, names, lambda cohort: (len(cohort.members), 0, 0)),
             campaigns=server.reports.gauges(names),
         )
 
     def _measure(self) -> None:
+        flush(self.storms)
         metrics.flush()
         metrics.CONNECTIONS.set(self._server.cohorts.connections)
         metrics.COHORTS.set(len(self._server.cohorts))
@@ -226,7 +239,7 @@ def raise_open_files() -> int:
 
 def within_open_files(config: GatewayConfig, files: int) -> GatewayConfig:
     """Return the config with no more connections than the process may open files: better a 503 than EMFILE."""
-    connections_max = min(config.connections_max, files - _OWN_FILES)
+    connections_max = min(config.connections_max, files - _OWN_FILES - _DOOR_FILES)
     return msgspec.structs.replace(config, connections_max=max(1, connections_max))
 
 
@@ -249,11 +262,20 @@ def bind(host: str, port: int) -> socket.socket:
     return sock
 
 
-def main() -> None:
-    """Run one worker as the supervisor configured it."""
-    configure_logs()
+def _bound_the_kernel(sock: socket.socket, config: GatewayConfig) -> None:
+    """Set on the listening socket what every accepted one inherits, before it listens."""
+    # A device that stops reading pins this much; the rest waits in the worker, where all share one frame.
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, config.tcp_send_buffer_bytes)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        # The kernel drops the half-open ones by itself.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, config.tcp_user_timeout_ms)
+
+
+def main(status_fd: int) -> None:
+    """Run one worker as the supervisor configured it; ``status_fd`` is the pipe it speaks through."""
     config = msgspec.json.decode(os.environ[CONFIG_VARIABLE], type=GatewayConfig)
-    pipe = os.fdopen(int(os.environ[STATUS_FD_VARIABLE]), "w", buffering=1)
+    pipe = os.fdopen(status_fd, "w", buffering=1)
+    print(json.dumps({"pid": os.getpid()}), file=pipe)
     config = within_open_files(config, raise_open_files())
     gc.set_threshold(_GC_YOUNG, 20, 100)
 
@@ -264,13 +286,11 @@ def main() -> None:
             pass  # the supervisor is gone; SIGTERM is on its way
 
     async def run() -> None:
-        await Worker(config, bind(config.host, config.port), tell).run()
+        worker = Worker(config, bind(config.host, config.port), tell)
+        install(worker.storms)
+        await worker.run()
 
     try:
         uvloop.run(run())
     except (FanoutError, OSError) as exc:
         sys.exit(f"fanout gateway worker: {exc}")
-
-
-if __name__ == "__main__":
-    main()

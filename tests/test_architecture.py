@@ -19,6 +19,12 @@ LINES_MAX = 400
 # These compose everything, so they may see everything.
 COMPOSERS = ("fanout.cli", "fanout.demo")
 
+# The control plane knows nothing of its pages; the process that serves both puts them together.
+CONSOLES_COMPOSER = "fanout.control.server"
+
+# What devices are judged by is what goes over the wire.
+BEHIND_THE_WIRE = ("fanout.bus", "fanout.control", "fanout.console", "fanout.store")
+
 # The load test may not know more than a device in the field does, or it could cheat. Its devices need tokens,
 # so it mints them, as an operator would.
 LOADTEST_MAY = (
@@ -32,12 +38,19 @@ LOADTEST_MAY = (
     "fanout.wire",
 )
 
+# What a thousand workers ask of the store is measured with their own reader; there are no devices in it.
+BUS_BENCHMARK = ("loadtest.bench.bus", "loadtest.bench.bus_crowd")
+BUS_BENCHMARK_MAY = ("fanout.bus", "fanout.connect", "fanout.embedded")
+
 # The package itself, as a source tree: where it lies, and its version.
 LOADTEST_MAY_NAME = ("fanout", "fanout.__file__", "fanout.__path__", "fanout.__version__")
 
 # `now` is an argument there, and nothing waits. Whatever they build on is held to the same.
 PURE = (
     "fanout.arming",
+    "fanout.planning",
+    "fanout.checks",
+    "fanout.audit",
     "fanout.bus.publication",
     "fanout.bus.retained",
     "fanout.campaign",
@@ -119,16 +132,26 @@ def broken_arrows(module: str, imported: set[str]) -> list[str]:
             broken.append(f"{module} imports {name}: of fanout, only {' and '.join(COMPOSERS)} may")
         if under(module, "gateway") and under(name, "loadtest", "fanout.control", "fanout.store", "fanout.device"):
             broken.append(f"{module} imports {name}: a gateway meets the control plane on the bus only")
+        if under(module, "fanout.bus") and under(name, "fanout.store", "fanout.control", "fanout.device"):
+            broken.append(f"{module} imports {name}: the bus knows nobody who uses it")
+        if under(module, "fanout.control") and module != CONSOLES_COMPOSER and under(name, "fanout.console"):
+            broken.append(f"{module} imports {name}: of the control plane, only {CONSOLES_COMPOSER} may")
+        if under(module, "fanout.store") and under(name, "fanout.control", "fanout.console"):
+            broken.append(f"{module} imports {name}: the control plane uses the store, not the other way round")
+        if under(module, "fanout.conformance") and under(name, *BEHIND_THE_WIRE):
+            broken.append(f"{module} imports {name}: the conformance kit knows the wire, and nothing behind it")
         if under(module, "gateway", "loadtest") and under(name, *COMPOSERS):
             broken.append(f"{module} imports {name}: it is composed, it does not compose")
         if under(module, "loadtest") and under(name, "gateway"):
             broken.append(f"{module} imports {name}: the load test would test itself")
-        if under(module, "loadtest") and under(name, "fanout") and not allowed_to_loadtest(name):
+        if under(module, "loadtest") and under(name, "fanout") and not allowed_to_loadtest(module, name):
             broken.append(f"{module} imports {name}: of fanout, only {', '.join(LOADTEST_MAY)} are allowed")
     return broken
 
 
-def allowed_to_loadtest(name: str) -> bool:
+def allowed_to_loadtest(module: str, name: str) -> bool:
+    if module in BUS_BENCHMARK and under(name, *BUS_BENCHMARK_MAY):
+        return True
     return under(name, *LOADTEST_MAY) or name in LOADTEST_MAY_NAME
 
 
@@ -221,6 +244,10 @@ def test_every_module_is_short_introduces_itself_and_leaves_nothing_undone() -> 
         ("loadtest.swarm", "import fanout\nfanout.campaign.advance"),
         ("loadtest.swarm", "import fanout as f\nf.bus"),
         ("loadtest.swarm", "from fanout.store import keys"),
+        ("fanout.control.handlers", "from fanout.console import words"),
+        ("fanout.store.flights", "from fanout.control.views import CampaignView"),
+        ("fanout.bus.reader", "from fanout.store import campaigns"),
+        ("fanout.conformance.gateway", "from fanout.bus import publication"),
     ],
 )
 def test_an_arrow_the_wrong_way_is_noticed(module: str, text: str) -> None:
@@ -241,6 +268,7 @@ def test_an_arrow_the_wrong_way_is_noticed(module: str, text: str) -> None:
         ("loadtest.swarm", "from fanout.tokens import mint"),
         ("loadtest.bench", "import fanout\nprint(fanout.__file__, fanout.__version__)"),
         ("fanout.control.http", "from fanout.store import campaigns"),
+        ("fanout.control.server", "from fanout.console.app import routes"),
     ],
 )
 def test_an_arrow_the_right_way_is_let_be(module: str, text: str) -> None:

@@ -5,7 +5,6 @@ The part between the marks is made from the code and the comments in it: ``pytho
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,15 +13,20 @@ from typing import Any, Final
 import msgspec
 
 from fanout import limits
-from fanout.control import config as control
+from fanout.control.config import ControlConfig
 from fanout.doctor.capacity import Costs
-from gateway import config as gateway
+from fanout.settings import describe
+from gateway.config import GatewayConfig
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 PAGE: Final = ROOT / "docs" / "limits.md"
 BEGIN: Final = "<!-- made from the code by: python -m tests.test_limits_page -->"
 END: Final = "<!-- end of what is made -->"
-NO_LIMITS: Final = ("redis_url", "host", "port", "public_url", "origins", "audience")
+NO_LIMITS: Final = (
+    *("redis_url", "redis_read_url", "host", "port", "public_url", "origins", "audience", "console_url"),
+    *("open_console", "wall_gateway_url", "wall_topic"),
+    *("oidc_issuer", "oidc_client_id", "oidc_scope", "oidc_name_claim", "oidc_roles_claim", "oidc_roles"),
+)
 
 
 def comments(text: str, indent: str = "") -> Iterator[tuple[str, str, str]]:
@@ -61,34 +65,21 @@ def what_people_and_devices_send() -> str:
     return "## What people and devices send (`fanout/limits.py`)\n\n" + "\n\n".join(made)
 
 
-def what_a_gateway_takes() -> str:
-    why = {name: text for _, name, text in comments((ROOT / "gateway/config.py").read_text("utf-8"), "    ")}
+def what_a_process_takes(title: str, command: str, file: str, kind: type[msgspec.Struct]) -> str:
+    why = {name: text for _, name, text in comments((ROOT / file).read_text("utf-8"), "    ")}
     rows = [
         (
             f"`--{field.name.replace('_', '-')}`",
             shown(field.default),
-            " ".join(filter(None, (gateway.describe(field.name), why.get(field.name, "")))),
+            " ".join(filter(None, (describe(kind, field.name), why.get(field.name, "")))),
         )
-        for field in msgspec.structs.fields(gateway.GatewayConfig)
+        for field in msgspec.structs.fields(kind)
         if field.name not in NO_LIMITS
     ]
     return (
-        "## What a gateway takes (`fanout gateway`, `gateway/config.py`)\n\nEvery flag is an environment variable "
-        f"too: `FANOUT_GATEWAY_…`.\n\n{table('flag', 'default', 'what, and why', rows=rows)}"
+        f"## What {title} takes (`fanout {command}`, `{file}`)\n\nEvery flag is an environment variable "
+        f"too: `FANOUT_{command.upper()}_…`.\n\n{table('flag', 'default', 'what, and why', rows=rows)}"
     )
-
-
-def what_the_control_plane_takes() -> str:
-    doc = re.sub(r"\n {12}", " ", control.ControlConfig.__doc__ or "")
-    meaning = dict(re.findall(r"^ {8}(\w+): (.*)$", doc, re.M))
-    why = {name: text for _, name, text in comments((ROOT / "fanout/control/config.py").read_text("utf-8"))}
-    rows = [
-        (f"`{each.name}`", shown(each.default), f"{meaning[each.name]} {why.get(each.name.upper(), '')}".strip())
-        for each in dataclasses.fields(control.ControlConfig)
-        if each.name not in NO_LIMITS
-    ]
-    title = "## What the control plane takes (`fanout/control/config.py`)"
-    return f"{title}\n\n{table('setting', 'default', 'what, and why', rows=rows)}"
 
 
 def what_a_device_costs() -> str:
@@ -104,8 +95,8 @@ def made() -> str:
     """Return the part of the page that is made from the code."""
     parts = (
         what_people_and_devices_send(),
-        what_a_gateway_takes(),
-        what_the_control_plane_takes(),
+        what_a_process_takes("a gateway", "gateway", "gateway/config.py", GatewayConfig),
+        what_a_process_takes("the control plane", "control", "fanout/control/config.py", ControlConfig),
         what_a_device_costs(),
     )
     return "\n\n".join((BEGIN, *parts, END))
@@ -125,10 +116,10 @@ def test_every_limit_is_on_the_page() -> None:
     """Asked of the modules themselves, so that a limit the parser of comments overlooks is noticed."""
     page = PAGE.read_text("utf-8")
     names = {name for name in vars(limits) if name.isupper()}
-    names |= {f"--{name.replace('_', '-')}" for name in gateway.GatewayConfig.__struct_fields__}
-    names |= {each.name for each in dataclasses.fields(control.ControlConfig)}
+    settings = {*GatewayConfig.__struct_fields__, *ControlConfig.__struct_fields__}
+    names |= {f"--{name.replace('_', '-')}" for name in settings}
     left_out = {name for name in names if f"`{name}`" not in page}
-    assert left_out == {f"--{name.replace('_', '-')}" for name in NO_LIMITS if name != "public_url"} | {"public_url"}
+    assert left_out == {f"--{name.replace('_', '-')}" for name in NO_LIMITS}
 
 
 def test_every_limit_of_what_is_sent_is_in_a_section() -> None:

@@ -95,3 +95,25 @@ async def test_a_child_ends_with_a_parent_that_was_killed() -> None:
     parent.kill()
     parent.wait()
     await until(lambda: gone(child), "the child to end")
+
+
+def test_a_signal_that_comes_while_a_child_is_started_is_heard_once_it_has_been_noted() -> None:
+    noted: list[str] = []
+
+    def leave(number: int, frame: object) -> None:
+        raise InterruptedError(number)
+
+    def start() -> None:
+        with processes.signals_held():
+            for _ in range(2):
+                signal.raise_signal(signal.SIGTERM)
+            noted.append("the child")
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        with pytest.raises(InterruptedError):
+            start()
+        assert signal.getsignal(signal.SIGTERM) is leave
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert noted, "it was interrupted before the child was noted"

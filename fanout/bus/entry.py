@@ -6,8 +6,25 @@ The script writes "<rev> <prev> <key> " and then the body, so the header can be 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from fanout.bus.publication import NotAPublication, Publication, unpack
+
+
+class Stored(NamedTuple):
+    """What the store retains in one field.
+
+    Attributes:
+        field: The field's name.
+        campaign: Whose it is.
+        own: The revision it was first accepted under; the publication's is later if it was put back under another.
+        publication: None if this version cannot read it.
+    """
+
+    field: str
+    campaign: str
+    own: int
+    publication: Publication | None
 
 
 def from_doorbell(entry: bytes) -> Publication:
@@ -35,23 +52,27 @@ def retained_name(field: bytes) -> tuple[str, int]:
         raise NotAPublication(f"retained field {field[:60]!r} names no campaign and revision") from exc
 
 
-def read_retained(fields: Mapping[bytes, bytes]) -> tuple[list[Publication], dict[str, int], list[str]]:
+def read_retained(fields: Mapping[bytes, bytes]) -> tuple[list[Stored], list[str]]:
     """Read the retained hash.
 
     Returns:
-        The publications by revision, the newest revision accepted by campaign, and what cannot be read.
+        What has a name the script gives, and why the rest, and some of that, cannot be read.
     """
-    stored: list[Publication] = []
-    newest: dict[str, int] = {}
+    stored: list[Stored] = []
     unreadable: list[str] = []
     for name, value in fields.items():
         try:
-            campaign, rev = retained_name(name)
-            newest[campaign] = max(rev, newest.get(campaign, 0))
-            stored.append(from_doorbell(value))
+            campaign, own = retained_name(name)
         except NotAPublication as exc:
             unreadable.append(str(exc))
-    return sorted(stored, key=lambda p: p.rev), newest, unreadable
+            continue
+        publication = None
+        try:
+            publication = from_doorbell(value)
+        except NotAPublication as exc:
+            unreadable.append(str(exc))
+        stored.append(Stored(name.decode(), campaign, own, publication))
+    return stored, unreadable
 
 
 def rev_of(stream_id: bytes) -> int:

@@ -58,7 +58,11 @@ class CampaignGauge(Struct, frozen=True):
 
 
 class WorkerRecord(Struct, frozen=True, kw_only=True):
-    """What one gateway worker says of itself."""
+    """What one gateway worker says of itself.
+
+    Attributes:
+        broadcast_per_s: How fast it wrote its newest large broadcast, devices a second; 0 before the first.
+    """
 
     worker: str
     started_ms: int
@@ -68,6 +72,7 @@ class WorkerRecord(Struct, frozen=True, kw_only=True):
     connections: int
     connects_per_s: float = 0.0
     sends_per_s: float = 0.0
+    broadcast_per_s: float = 0.0
     loop_lag_ms: float = 0.0
     groups: list[Group] = []
     campaigns: dict[str, CampaignGauge] = {}

@@ -7,6 +7,7 @@ written in the same step.
 from __future__ import annotations
 
 import asyncio
+import enum
 import hashlib
 import random
 import time
@@ -21,12 +22,11 @@ from fanout import keyspace, limits
 from fanout.bus import presence
 from fanout.bus.entry import from_doorbell
 from fanout.bus.publication import NotAPublication, Publication, pack
-from fanout.bus.retained import needed
-from fanout.connect import Commands, store_errors
-from fanout.errors import OutcomeUnknown, TooLate, VersionConflict
+from fanout.bus.retained import Lost, needed
+from fanout.bus.tasks import cancelled
+from fanout.connect import Commands, has_sentinels, store_errors
+from fanout.errors import ChainMoved, OutcomeUnknown, TooLate, VersionConflict
 
-# How long to wait for a replica, the disk or a gateway to vouch for a publication.
-SAFE_TIMEOUT_S: Final = 3.0
 _POLL_S: Final = 0.05
 _SCRIPT: Final = files("fanout.bus").joinpath("publish.lua").read_text()
 
@@ -57,12 +57,24 @@ class Record:
         doc: The new record, msgpack.
         rev_field: Field of the record's hash that takes the new revision, "" for none.
         deadline_ms: The change rests on an instant that has not come: refuse it from then on; None for none.
+        audit_after: Hash of the audit chain's last entry as it was read.
+        audit_line: The entry that tells of the change, sealed after that one.
     """
 
     version: int
     doc: bytes
     rev_field: str = ""
     deadline_ms: int | None = None
+    audit_after: str = ""
+    audit_line: bytes = b""
+
+
+class PutBack(enum.Enum):
+    """What became of an entry that was to be put back, in the script's words."""
+
+    DONE = b"done"
+    KNOWN = b"repeated"  # somebody else has done it, or it was never lost
+    NEWER = b"newer"  # something newer may be in its way: look again
 
 
 class Publisher:
@@ -73,7 +85,7 @@ class Publisher:
         safe_timeout_s: How long to wait for someone to vouch for a publication, seconds.
     """
 
-    def __init__(self, redis: Commands, *, safe_timeout_s: float = SAFE_TIMEOUT_S) -> None:
+    def __init__(self, redis: Commands, *, safe_timeout_s: float = limits.SAFE_TIMEOUT_S) -> None:
         self._redis = redis
         self._script = redis.register_script(_SCRIPT)
         self._safe_timeout_s = safe_timeout_s
@@ -96,6 +108,7 @@ class Publisher:
         Raises:
             StoreUnavailable: The store did not answer; nothing was changed.
             VersionConflict: The record changed since it was read; nothing was changed.
+            ChainMoved: Something else was written into the audit chain meanwhile; nothing was changed.
             TooLate: The record's deadline has passed; nothing was changed.
             OutcomeUnknown: Sent, but nothing vouched for it in time; retry with the same key.
         """
@@ -133,22 +146,21 @@ class Publisher:
         rev, prev, digest = found.decode().split(" ")
         return Receipt(int(rev), int(prev), digest, repeated=True)
 
-    async def put_back(self, publication: Publication) -> bool:
-        """Restore an entry the store accepted and then lost, unless it holds something newer by now.
+    async def put_back(self, lost: Lost) -> PutBack:
+        """Restore an entry the store accepted and then lost, unless something newer may be in its way by now.
 
         Under the entry's own key: of several gateways that saw it, one restores it. What was asked under that
         key is not in the entry, so its digest is left open.
 
-        Returns:
-            True if this call restored it.
         Raises:
             StoreUnavailable: Perhaps restored, perhaps not; call again.
         """
         with store_errors():
             answer: list[bytes] = await self._script(
-                keys=_keys(publication), args=_args(publication, "", None, [], lost_rev=str(publication.rev))
+                keys=_keys(lost.publication, None),
+                args=_args(lost.publication, "", None, lost.beside, lost_rev=str(lost.publication.rev)),
             )
-        return answer[0] == b"done"
+        return PutBack(answer[0])
 
     async def _history(self, publication: Publication) -> list[str]:
         """Return the retained fields that this publication turns into history."""
@@ -174,7 +186,7 @@ class Publisher:
         history: list[str],
     ) -> Receipt:
         answer: list[Any] = await self._script(
-            keys=_keys(publication), args=_args(publication, digest, record, history), client=connection
+            keys=_keys(publication, record), args=_args(publication, digest, record, history), client=connection
         )
         what = answer[0].decode()
         if what == "conflict":
@@ -183,28 +195,64 @@ class Publisher:
         if what == "late":
             assert record is not None
             raise TooLate(int(answer[1]), record.deadline_ms or 0)
+        if what == "moved":
+            raise ChainMoved
         assert what in ("done", "repeated"), what
         return Receipt(int(answer[1]), int(answer[2]), answer[3].decode(), repeated=what == "repeated")
 
     async def _vouched(self, connection: Commands, receipt: Receipt, *, replicated: bool) -> bool:
-        """Wait until a replica has the entry, or the file is synced, or a gateway has applied it."""
-        deadline = time.monotonic() + self._safe_timeout_s
+        """Wait until a replica has the entry, or the file is synced, or a gateway has applied it.
+
+        Both are asked at once, and the first yes counts, whatever becomes of the other: neither a replica that lags
+        nor a failing question may keep what is safe from being accepted.
+        """
+        asking = {
+            asyncio.create_task(self._store_vouches(connection, receipt, replicated=replicated)),
+            asyncio.create_task(self._gateway_vouches(receipt)),
+        }
+        failure: BaseException | None = None
+        try:
+            while asking:
+                answered, asking = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
+                for task in answered:
+                    failure = task.exception() or failure
+                    if task.exception() is None and task.result():
+                        return True
+        finally:
+            # WAIT cannot be called off: its connection is closed with it.
+            for task in asking:
+                task.cancel()
+            await asyncio.gather(*asking, return_exceptions=True)
+        if failure is not None:
+            raise failure
+        return False
+
+    async def _store_vouches(self, connection: Commands, receipt: Receipt, *, replicated: bool) -> bool:
+        """Ask the store for a replica or for its file, which counts only where there is nobody to fail over to."""
         timeout_ms = int(self._safe_timeout_s * 1000)
         try:
             if replicated:
                 safe = await self._blocking(connection, receipt, "WAIT", 1, timeout_ms)
+            elif has_sentinels(self._redis):
+                safe = 0  # it may have been deposed, and its file with it: somebody else has to have the entry
             else:
                 safe, _ = await self._blocking(connection, receipt, "WAITAOF", 1, 0, timeout_ms)
-            if int(safe) >= 1:
-                return True
         except ResponseError:
-            pass  # an older server, or one that keeps no file, or is no primary any more: ask the gateways
-        while True:
-            if any(worker.bus_rev >= receipt.rev for worker in await presence.read_all(self._redis)):
-                return True
-            if time.monotonic() >= deadline:
-                return False
+            return False  # an older server, or one that keeps no file, or is no primary any more
+        return int(safe) >= 1
+
+    async def _gateway_vouches(self, receipt: Receipt) -> bool:
+        """Ask the gateways until one has applied the entry, or time is up."""
+        deadline = time.monotonic() + self._safe_timeout_s
+        while not cancelled() and time.monotonic() < deadline:
+            # First of all, for the store mostly answers within a millisecond, and then they need not be asked.
             await asyncio.sleep(_POLL_S)
+            if await self._applied(receipt):
+                return True
+        return False
+
+    async def _applied(self, receipt: Receipt) -> bool:
+        return any(worker.bus_rev >= receipt.rev for worker in await presence.read_all(self._redis))
 
     async def _blocking(self, connection: Commands, receipt: Receipt, *command: str | int) -> Any:
         """Run WAIT or WAITAOF, which may block longer than the socket's usual patience.
@@ -241,17 +289,19 @@ async def retained_fields(redis: Commands, campaign: str) -> dict[str, Publicati
     return found
 
 
-def _keys(publication: Publication) -> list[str]:
+def _keys(publication: Publication, record: Record | None) -> list[str]:
     return [
         keyspace.LOG,
         keyspace.RETAINED,
         keyspace.outcome(publication.key),
         keyspace.campaign(publication.campaign),
+        # Of what is put back nothing is noted: a gateway's login need not open the chain.
+        *([keyspace.AUDIT] if record is not None and record.audit_line else []),
     ]
 
 
 def _args(
-    publication: Publication, digest: str, record: Record | None, history: list[str], lost_rev: str = ""
+    publication: Publication, digest: str, record: Record | None, fields: list[str], lost_rev: str = ""
 ) -> list[str | bytes | int]:
     # Outcomes expire with jitter, like everything that expires here.
     ttl_s = int(limits.IDEMPOTENCY_TTL_S * (1 + random.random() / 10))
@@ -268,5 +318,7 @@ def _args(
         "" if record is None else record.rev_field,
         lost_rev,
         "" if record is None or record.deadline_ms is None else str(record.deadline_ms),
-        *history,
+        "" if record is None else record.audit_after,
+        b"" if record is None else record.audit_line,
+        *fields,
     ]

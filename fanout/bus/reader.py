@@ -18,7 +18,7 @@ import random
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.resources import files
 from typing import Any, Final
 
@@ -27,10 +27,10 @@ from redis.exceptions import NoPermissionError
 
 from fanout import keyspace, limits
 from fanout.bus.clock import StoreClock
-from fanout.bus.entry import from_doorbell, from_stream, read_retained, rev_of
+from fanout.bus.entry import Stored, from_doorbell, from_stream, read_retained, rev_of
 from fanout.bus.publication import Closed, NotAPublication, Publication
-from fanout.bus.publisher import Publisher
-from fanout.bus.retained import needed
+from fanout.bus.publisher import Publisher, PutBack
+from fanout.bus.retained import lost, needed
 from fanout.bus.tasks import cancelled, until_ended
 from fanout.connect import STORE_ERRORS, Commands
 from fanout.slots import backoff_ms
@@ -70,6 +70,8 @@ class Reader:
         worker: Names the probe channel; unique among readers.
         on_publication: Called with each publication once, in the order of revisions. Must not block or raise.
         on_state: Called when `state` changes.
+        primary: Makes a client that may write, where ``connect`` leads to a replica; None: ``connect`` does.
+            Probes are sent there and heard here, so a replica that has lost its primary is as deaf as it is.
         probe_interval_s: Seconds between probes.
         probe_timeout_s: Seconds after which a missing probe counts.
 
@@ -89,10 +91,12 @@ class Reader:
         on_publication: Callable[[Publication], None],
         on_state: Callable[[BusState], None] = lambda state: None,
         *,
+        primary: Callable[[], Commands] | None = None,
         probe_interval_s: float = PROBE_INTERVAL_S,
         probe_timeout_s: float = PROBE_TIMEOUT_S,
     ) -> None:
         self._connect = connect
+        self._primary = primary
         self._channel = keyspace.probe(worker)
         self._on_publication = on_publication
         self._on_state = on_state
@@ -132,19 +136,30 @@ class Reader:
                     self._become(BusState.DEAF)
             except* STORE_ERRORS as group:
                 log.warning("store unreachable", error=str(group.exceptions[0]), position=self.position)
-                self._become(BusState.DEGRADED if self._synced else BusState.STARTING)
+                self._become(await self._without_store())
             failures = 0 if time.monotonic() - started > 10 * self._probe_interval_s else failures + 1
             await asyncio.sleep(backoff_ms(failures, _RETRY_BASE_MS, _RETRY_CAP_MS, self._rng) / 1000)
 
+    async def _without_store(self) -> BusState:
+        """Return what it means that the store cannot be reached."""
+        if not self._synced:
+            return BusState.STARTING
+        if self._primary is not None and await _answers(self._primary):
+            return BusState.DEAF  # it is our replica alone: others hear what we do not
+        return BusState.DEGRADED
+
     async def _session(self) -> None:
         """Live with one subscription until it fails. Raises a group of _Deaf or the client's errors."""
-        async with _fresh(self._connect) as commands, _fresh(self._connect) as subscriber:
+        async with AsyncExitStack() as ends:
+            commands = await ends.enter_async_context(_fresh(self._connect))
+            subscriber = await ends.enter_async_context(_fresh(self._connect))
+            primary = await ends.enter_async_context(_fresh(self._primary)) if self._primary else commands
             pubsub = subscriber.pubsub()
             try:
                 await pubsub.subscribe(keyspace.DOORBELL, self._channel)
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(self._listen(pubsub, commands))
-                    tasks.create_task(self._probe(commands))
+                    tasks.create_task(self._probe(primary))
             finally:
                 await pubsub.aclose()
 
@@ -271,10 +286,28 @@ class Reader:
                 del self.retained[campaign]
 
     async def _reload(self, commands: Commands) -> None:
-        """Take the store's retained state for the truth, except where ours is newer: that is put back.
+        """Take the store's retained state for the truth, except where it has lost what we hold: that is put back.
 
-        Our position moves last, so that a reload which fails half way is done again.
+        Our position moves last, so that a reload which fails half way is done again; and nothing is taken before,
+        for what comes back under a later revision must not look newer than what has not come back yet.
         """
+        head, stored = await self._look(commands)
+        if self._synced:
+            self.reloads += 1
+            log.warning("chain broken; reloading the retained state", position=self.position, head=head)
+        while not await self._put_back(stored):
+            # Where this is a replica, what the primary has that is newer may still be on its way here.
+            await asyncio.sleep(_RETRY_BASE_MS / 1000)
+            head, stored = await self._look(commands)
+        found = sorted((s.publication for s in stored if s.publication is not None), key=lambda p: p.rev)
+        for publication in [p for p in found if p.rev > _newest(self.retained.get(p.campaign, []))]:
+            self._take(publication)
+        self._known.clear()
+        self._known.extend(p.rev for p in found)
+        self._seen(head)
+
+    async def _look(self, commands: Commands) -> tuple[int, list[Stored]]:
+        """Return the log's newest revision and what is retained, of one moment."""
         sent = time.monotonic()
         async with commands.pipeline(transaction=True) as pipe:
             pipe.time()
@@ -282,30 +315,29 @@ class Reader:
             pipe.hgetall(keyspace.RETAINED)
             clock, newest, fields = await pipe.execute()
         self._sample_clock(sent, clock)
-        head = rev_of(newest[0][0]) if newest else 0
-        if self._synced:
-            self.reloads += 1
-            log.warning("chain broken; reloading the retained state", position=self.position, head=head)
-        stored, told, unreadable = read_retained(fields)
+        stored, unreadable = read_retained(fields)
         if unreadable:
             log.warning("unreadable retained publications", errors=unreadable[:3], count=len(unreadable))
-        keys = {p.key for p in stored}
-        # What is older than the store's newest of its campaign stays with us, for our devices; `needed` sorts it out.
-        lost = [
-            p
-            for campaign, held in self.retained.items()
-            for p in held
-            if p.key not in keys and p.rev > told.get(campaign, 0)
-        ]
-        news = [p for p in stored if p.rev > _newest(self.retained.get(p.campaign, []))]
-        for publication in news:
-            self._take(publication)
-        publisher = Publisher(commands)
-        for publication in sorted(lost, key=lambda p: p.rev):
-            self.put_back += await publisher.put_back(publication)
-        self._known.clear()
-        self._known.extend(p.rev for p in stored)
-        self._seen(head)
+        return rev_of(newest[0][0]) if newest else 0, stored
+
+    async def _put_back(self, stored: list[Stored]) -> bool:
+        """Put back what the store has lost; False if it changed since it was looked at, so that it must be again."""
+        by_campaign: dict[str, list[Stored]] = {campaign: [] for campaign in self.retained}
+        for field in stored:
+            by_campaign.setdefault(field.campaign, []).append(field)
+        now_ms = self.now_ms()
+        gone = [one for campaign, held in self.retained.items() for one in lost(held, by_campaign[campaign], now_ms)]
+        if not gone:
+            return True
+        async with _fresh(self._primary or self._connect) as primary:
+            publisher = Publisher(primary)
+            # In the order of all, so that no more of them than must go under a later revision.
+            for one in sorted(gone, key=lambda one: one.publication.rev):
+                done = await publisher.put_back(one)
+                if done is PutBack.NEWER:
+                    return False
+                self.put_back += done is PutBack.DONE
+        return True
 
     def _become(self, state: BusState) -> None:
         if state is not self.state:
@@ -331,3 +363,13 @@ async def _fresh(connect: Callable[[], Commands]) -> AsyncIterator[Commands]:
         yield client
     finally:
         await client.aclose()
+
+
+async def _answers(connect: Callable[[], Commands]) -> bool:
+    """Tell whether a store answers."""
+    async with _fresh(connect) as commands:
+        try:
+            await commands.ping()
+        except STORE_ERRORS:
+            return False
+    return True

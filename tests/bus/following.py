@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
 from redis.asyncio import Redis
+from support.relay import Link, Relay
 from support.waiting import until
 
 from fanout.bus.publication import Publication
@@ -28,6 +28,7 @@ class Follower:
     Args:
         url: Says where the store is, each time it is asked.
         worker: The reader's name.
+        primary: Says where it may write, if that is elsewhere.
 
     Attributes:
         seen: Every publication its owner was told, in that order.
@@ -35,7 +36,7 @@ class Follower:
         connects: How many clients it has asked for.
     """
 
-    def __init__(self, url: Callable[[], str], worker: str) -> None:
+    def __init__(self, url: Callable[[], str], worker: str, primary: str | None = None) -> None:
         self._url = url
         self.seen: list[Publication] = []
         self.states: list[BusState] = []
@@ -45,6 +46,7 @@ class Follower:
             worker,
             self.seen.append,
             self.states.append,
+            primary=None if primary is None else (lambda: connect(primary, timeout_s=PROBE_TIMEOUT_S)),
             probe_interval_s=PROBE_INTERVAL_S,
             probe_timeout_s=PROBE_TIMEOUT_S,
         )
@@ -67,9 +69,11 @@ class Follower:
 
 
 @asynccontextmanager
-async def following(url: str | Callable[[], str], worker: str = "one", *, ok: bool = True) -> AsyncIterator[Follower]:
+async def following(
+    url: str | Callable[[], str], worker: str = "one", *, ok: bool = True, primary: str | None = None
+) -> AsyncIterator[Follower]:
     """Run a reader, and see that nothing but its cancellation ends it."""
-    follower = Follower((lambda: url) if isinstance(url, str) else url, worker)
+    follower = Follower((lambda: url) if isinstance(url, str) else url, worker, primary)
     task = asyncio.create_task(follower.reader.run())
     try:
         if ok:
@@ -81,90 +85,40 @@ async def following(url: str | Callable[[], str], worker: str = "one", *, ok: bo
             await task
 
 
-class Wire:
-    """A cable to the store: it can be cut, and it can lose what is said to subscribers.
+class Wire(Relay):
+    """A cable to the store, which can lose what is said to subscribers.
 
     Attributes:
-        cut: True refuses every new connection.
         drops_after: Told what a client says; True drops every connection once that has arrived.
         deaf: True swallows everything the store says on connections that have subscribed, as a half-open
             connection does.
-        swallowed: How many bytes were swallowed.
-        url: Of this end.
     """
 
     def __init__(self, store: Path) -> None:
-        self._store = store
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._writers: set[asyncio.StreamWriter] = set()
-        self._scratch = tempfile.TemporaryDirectory(prefix="fanout-wire-")
-        self._path = Path(self._scratch.name) / "s"
-        self.cut = False
+        super().__init__(f"unix://{store}")
         self.drops_after: Callable[[bytes], bool] = lambda said: False
         self.deaf = False
-        self.swallowed = 0
-        self._muted: set[asyncio.StreamWriter] = set()
-        self.url = f"unix://{self._path}"
+        self._subscribed: set[Link] = set()
+        self._muted: set[Link] = set()
 
     async def __aenter__(self) -> Wire:
-        self._server = await asyncio.start_unix_server(self._carry, path=self._path)
+        await self.restore()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-        self.drop()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._scratch.cleanup()
+        await self.end()
 
     def mute_present(self) -> None:
         """Let what is connected now stay half-open for good; new connections are sound."""
-        self._muted |= self._writers
+        self._muted |= self.links
 
-    def drop(self) -> None:
-        """End every connection."""
-        for writer in self._writers:
-            writer.close()
+    def arrives_there(self, link: Link, said: bytes) -> bool:
+        if b"SUBSCRIBE" in said:
+            self._subscribed.add(link)
+        if self.drops_after(said):
+            # In its turn, which is after this has been passed on.
+            asyncio.get_running_loop().call_soon(self.drop)
+        return True
 
-    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        self._writers.add(writer)
-        try:
-            if not self.cut:
-                await self._exchange(reader, writer)
-        except OSError:
-            pass
-        finally:
-            writer.close()
-            self._writers.discard(writer)
-            self._tasks.discard(task)
-
-    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        from_store, to_store = await asyncio.open_unix_connection(self._store)
-        self._writers.add(to_store)
-        subscribed = False
-
-        async def outwards() -> None:
-            nonlocal subscribed
-            while data := await reader.read(65536):
-                subscribed = subscribed or b"SUBSCRIBE" in data
-                to_store.write(data)
-                if self.drops_after(data):
-                    await to_store.drain()
-                    self.drop()
-            to_store.close()
-
-        async def inwards() -> None:
-            while data := await from_store.read(65536):
-                if subscribed and (self.deaf or writer in self._muted):
-                    self.swallowed += len(data)
-                else:
-                    writer.write(data)
-            writer.close()
-
-        try:
-            await asyncio.gather(outwards(), inwards())
-        finally:
-            to_store.close()
-            self._writers.discard(to_store)
+    def arrives_back(self, link: Link, said: bytes) -> bool:
+        return link not in self._subscribed or not (self.deaf or link in self._muted)

@@ -33,6 +33,7 @@ def listening(options: dict[str, str] | None = None) -> Iterator[tuple[EmbeddedV
     reachable = {"bind": "127.0.0.1", "port": str(port), "repl-diskless-sync-delay": "0"}
     with EmbeddedValkey(options={**reachable, **(options or {})}) as server:
         yield server, port
+        server.kill()
 
 
 async def replicate(redis: Redis, port: int) -> None:

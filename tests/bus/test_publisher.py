@@ -12,8 +12,8 @@ from redis.asyncio import Redis
 from fanout import keyspace
 from fanout.bus.entry import retained_name
 from fanout.bus.publication import Publication
-from fanout.bus.publisher import Publisher, Record, retained_fields
-from fanout.bus.retained import needed
+from fanout.bus.publisher import Publisher, PutBack, Record, retained_fields
+from fanout.bus.retained import Lost, needed
 from fanout.connect import connect
 from fanout.embedded import EmbeddedValkey
 from fanout.errors import StoreUnavailable, TooLate, VersionConflict
@@ -173,7 +173,7 @@ async def test_a_put_back_keeps_its_revision_and_is_done_once(publisher: Publish
     await publisher.publish(prefetched())
     [lost] = await log_of(redis)
     await redis.flushall()
-    assert [await publisher.put_back(lost) for _ in range(2)] == [True, False]
+    assert [await publisher.put_back(Lost(lost, [])) for _ in range(2)] == [PutBack.DONE, PutBack.KNOWN]
     assert await log_of(redis) == [lost]
     again = await publisher.publish(prefetched(key=lost.key), digest="asked")
     assert again.repeated
@@ -189,7 +189,7 @@ async def test_what_was_lost_together_is_put_back_together_though_the_log_has_mo
     lost = await log_of(redis)
     await redis.flushall()
     elsewhere = await publisher.publish(prefetched("other"))
-    assert [await publisher.put_back(p) for p in lost] == [True, True]
+    assert [await publisher.put_back(Lost(p, [])) for p in lost] == [PutBack.DONE] * 2
     restored = (await retained_in(redis))["cup"]
     assert [p.key for p in restored] == [p.key for p in lost]
     assert [p.rev for p in restored] == [elsewhere.rev + 1, elsewhere.rev + 2]
@@ -202,9 +202,27 @@ async def test_nothing_is_put_back_over_something_newer(publisher: Publisher, re
     [lost] = await log_of(redis)
     await redis.flushall()
     await publisher.publish(cancelled())
+    [seen] = await redis.hkeys(keyspace.RETAINED)
+    await publisher.publish(activated("other"))
+    await publisher.publish(activated())
     before = await everything_in(redis)
-    assert not await publisher.put_back(lost)
+    for beside in ([], [seen.decode()]):
+        assert await publisher.put_back(Lost(lost, beside)) is PutBack.NEWER
     assert await everything_in(redis) == before
+
+
+async def test_what_was_looked_at_and_is_not_in_the_way_stays_beside_what_is_put_back(
+    publisher: Publisher, redis: Redis
+) -> None:
+    await publisher.publish(activated())
+    [lost] = await log_of(redis)
+    await redis.flushall()
+    await publisher.publish(prefetched())
+    [seen] = await redis.hkeys(keyspace.RETAINED)
+    assert await publisher.put_back(Lost(lost, [seen.decode()])) is PutBack.DONE
+    [kept, restored] = (await retained_in(redis))["cup"]
+    assert f"cup {kept.rev}".encode() == seen
+    assert restored.key == lost.key
 
 
 async def test_a_stopped_store_is_unavailable_and_nothing_was_changed(valkey: EmbeddedValkey) -> None:
@@ -215,7 +233,7 @@ async def test_a_stopped_store_is_unavailable_and_nothing_was_changed(valkey: Em
     key = a_key()
     with pytest.raises(StoreUnavailable):
         await publisher.publish(prefetched(key=key))
-    for ask in (publisher.now_ms, lambda: publisher.outcome(key), lambda: publisher.put_back(prefetched())):
+    for ask in (publisher.now_ms, lambda: publisher.outcome(key), lambda: publisher.put_back(Lost(prefetched(), []))):
         with pytest.raises(StoreUnavailable):
             await ask()
     valkey.start()
@@ -230,7 +248,7 @@ async def test_a_stopped_store_is_unavailable_and_nothing_was_changed(valkey: Em
     ids=lambda pair: pair[0],
 )
 async def test_a_store_that_refuses_writes_is_unavailable_and_nothing_was_changed(
-    publisher: Publisher, redis: Redis, setting: tuple[str, str]
+    publisher: Publisher, valkey: EmbeddedValkey, redis: Redis, setting: tuple[str, str]
 ) -> None:
     await publisher.publish(prefetched())
     before = await everything_in(redis)

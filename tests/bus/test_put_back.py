@@ -9,13 +9,14 @@ from redis.asyncio import Redis
 from support.waiting import until
 
 from fanout import keyspace
+from fanout.bus.publication import Activated, Cancelled, Prefetched
 from fanout.bus.publisher import Publisher
 from fanout.bus.reader import BusState
 from fanout.connect import connect
 from fanout.embedded import EmbeddedValkey
 
 from .following import Wire, following
-from .publications import activated, cancelled, closed, log_of, named, prefetched, retained_in, stands_in
+from .publications import HOUR_MS, activated, cancelled, closed, log_of, named, prefetched, retained_in, stands_in
 from .servers import listening, replicate
 
 
@@ -96,6 +97,51 @@ async def test_a_failover_to_a_replica_that_lagged_loses_nothing(valkey: Embedde
         await new.aclose()
 
 
+async def test_a_reader_of_a_replica_hears_everything_and_puts_back_into_the_primary(valkey: EmbeddedValkey) -> None:
+    with listening() as (primary, port):
+        written, read = connect(primary.url), connect(valkey.url)
+        await replicate(read, port)
+        async with following(valkey.url, primary=primary.url) as follower:
+            await follower.reaches(await fill(written))
+            stood = await retained_in(written)
+            await written.flushall()
+            count = sum(len(kept) for kept in stood.values())
+            await until(lambda: follower.reader.put_back >= count, "the last to be put back")
+
+            async def agreed() -> bool:
+                there = named(await retained_in(written))
+                return there == named(stood) and named(await retained_in(read)) == there
+
+            await until(agreed, "primary and replica to have it again")
+            await follower.becomes(BusState.OK)
+        await written.aclose()
+        await read.aclose()
+
+
+@pytest.mark.parametrize("loss", ["its link", "its process"])
+async def test_a_reader_whose_replica_is_lost_is_deaf_not_well_and_recovers_with_it(
+    valkey: EmbeddedValkey, loss: str
+) -> None:
+    with listening() as (primary, port):
+        written, read = connect(primary.url), connect(valkey.url)
+        await replicate(read, port)
+        async with following(valkey.url, primary=primary.url) as follower:
+            if loss == "its link":
+                await read.replicaof("NO", "ONE")  # it answers, and hears nothing any more
+            else:
+                valkey.kill()
+            newest = await fill(written)
+            await follower.becomes(BusState.DEAF)
+            assert follower.reader.position < newest
+            if loss == "its process":
+                valkey.start()
+            await replicate(read, port)
+            await follower.becomes(BusState.OK)
+            await follower.reaches(newest)
+        await written.aclose()
+        await read.aclose()
+
+
 async def test_a_put_back_that_fails_half_way_is_finished(valkey: EmbeddedValkey, redis: Redis) -> None:
     async with Wire(valkey.socket_path) as wire, following(wire.url) as follower:
         newest = await fill(redis)
@@ -123,15 +169,43 @@ async def test_a_reader_with_old_news_puts_nothing_over_what_came_since(valkey: 
     async with Wire(valkey.socket_path) as wire, following(wire.url) as follower:
         newest = await fill(redis)
         await follower.reaches(newest)
-        wire.cut = True
-        wire.drop()
+        await wire.cut()
         await follower.becomes(BusState.DEGRADED)
         await redis.flushall()
         close = await Publisher(redis).publish(closed())
-        wire.cut = False
+        await wire.restore()
         await follower.becomes(BusState.OK)
         assert follower.reader.retained["cup"] == (await retained_in(redis))["cup"]
         assert [p.rev for p in follower.reader.retained["cup"]] == [close.rev]
+
+
+async def test_what_came_since_for_another_lane_or_campaign_is_not_in_the_way(
+    valkey: EmbeddedValkey, redis: Redis
+) -> None:
+    async with Wire(valkey.socket_path) as wire, following(wire.url) as follower:
+        publisher = Publisher(redis)
+        future = await publisher.now_ms() + HOUR_MS
+        await publisher.publish(prefetched(key="old-content"))
+        await publisher.publish(activated(key="struck", at=future))
+        await publisher.publish(cancelled(key="strikes"))
+        live = await publisher.publish(activated(key="live", at=future))
+        await follower.reaches(live.rev)
+        await wire.cut()
+        await follower.becomes(BusState.DEGRADED)
+        await redis.flushall()
+        await publisher.publish(prefetched("elsewhere"))
+        await publisher.publish(prefetched(key="new-content"))
+        await wire.restore()
+        await until(lambda: follower.reader.put_back == 3, "what nothing newer replaces")
+        _, *log = await log_of(redis)
+        assert [(p.key, type(p)) for p in log] == [
+            ("new-content", Prefetched),
+            ("struck", Cancelled),  # under its new revision it would stand
+            ("strikes", Cancelled),
+            ("live", Activated),
+        ]
+        await follower.reaches(log[-1].rev)
+        assert (await publisher.publish(activated(key="struck", at=future))).repeated
 
 
 async def test_publishing_goes_on_while_readers_put_back(valkey: EmbeddedValkey, redis: Redis) -> None:

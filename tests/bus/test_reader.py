@@ -98,11 +98,10 @@ async def test_what_was_published_while_away_is_read_from_the_log(valkey: Embedd
     async with Wire(valkey.socket_path) as wire, following(wire.url) as follower:
         await publish(redis, 3)
         await follower.reaches((await log_of(redis))[-1].rev)
-        wire.cut = True
-        wire.drop()
+        await wire.cut()
         await follower.becomes(BusState.DEGRADED)
         await publish(redis, 250)  # more than is read at once
-        wire.cut = False
+        await wire.restore()
         await follower.becomes(BusState.OK)
         await everything_was_heard_once(follower, redis)
         assert (follower.reader.gaps, follower.reader.reloads) == (1, 0)
@@ -114,13 +113,12 @@ async def test_a_log_trimmed_past_a_reader_that_was_away_makes_it_reload(
     async with Wire(valkey.socket_path) as wire, following(wire.url) as follower:
         await publish(redis, 3)
         await follower.reaches((await log_of(redis))[-1].rev)
-        wire.cut = True
-        wire.drop()
+        await wire.cut()
         await follower.becomes(BusState.DEGRADED)
         await publish(redis, 10)
         await Publisher(redis).publish(closed("c2"))
         await redis.xtrim(keyspace.LOG, maxlen=1, approximate=False)
-        wire.cut = False
+        await wire.restore()
         await follower.becomes(BusState.OK)
         assert follower.reader.reloads == 1
         assert follower.reader.put_back == 0

@@ -132,7 +132,7 @@ async def test_one_lost_subscription_is_rebuilt_before_anyone_is_told_it_was_dea
         connects = follower.connects
         wire.deaf = True
         await Publisher(redis).publish(prefetched())
-        await until(lambda: wire.swallowed)
+        await until(lambda: wire.back.dropped)
         wire.deaf = False
         wire.mute_present()
         await until(lambda: follower.connects > connects, "a new subscription")

@@ -91,6 +91,33 @@ async def test_a_replica_that_hangs_vouches_for_nothing_but_a_gateway_still_may(
             await client.aclose()
 
 
+async def test_a_replica_that_hangs_keeps_no_gateway_from_vouching(valkey: EmbeddedValkey) -> None:
+    with listening(NO_FILE) as (primary, port):
+        redis, other = connect(primary.url), connect(valkey.url)
+        await replicate(other, port)
+
+        async def waiting() -> list[str]:
+            return [c["id"] for c in await redis.client_list() if c["cmd"] == "wait"]
+
+        with frozen(valkey):
+            # Nobody would wait this long for the replica.
+            publishing = asyncio.create_task(Publisher(redis, safe_timeout_s=3_600).publish(prefetched(key="k")))
+            await until(waiting, "WAIT")
+            [published] = await log_of(redis)
+            await presence.write(redis, applied(published.rev))
+            assert (await publishing).rev == published.rev
+
+            async def left() -> bool:
+                return not await waiting()
+
+            await until(left, "the blocked connection to end")
+        # Nor is an answer left for somebody else to find.
+        assert await asyncio.gather(*(redis.echo(str(n)) for n in range(5))) == [b"0", b"1", b"2", b"3", b"4"]
+        assert (await Publisher(redis).publish(prefetched(key="k"))).repeated
+        await redis.aclose()
+        await other.aclose()
+
+
 @pytest.mark.parametrize("failure", ["stopped", "killed"])
 async def test_a_store_that_falls_silent_while_it_is_asked_leaves_the_outcome_unknown(
     valkey: EmbeddedValkey, failure: str

@@ -8,7 +8,8 @@ from support.product import ControlProcess, Product, product
 from support.viewers import WatchedSwarm, swarm
 from support.waiting import until
 
-from fanout.store.keys import KeyStore, Role
+from fanout.roles import Role
+from fanout.store.keys import KeyStore
 
 DEVICES = 300
 

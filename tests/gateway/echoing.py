@@ -12,6 +12,7 @@ from websockets.typing import Subprotocol
 
 from gateway.cohorts import Cohort
 from gateway.connection import Connection, Handshake
+from gateway.precedents import Upgradable
 
 # Connections ask only whether they have a cohort; which one is their owner's business.
 SOME_COHORT = cast(Cohort, object())
@@ -44,7 +45,11 @@ class Echo:
     def opened(self, connection: Connection) -> None:
         self.connections.append(connection)
 
-    def requested(self, connection: Connection, request: Request) -> bytes | None:
+    def recognise(self, data: bytes) -> None:
+        return None
+
+    def requested(self, connection: Connection, request: Request | Upgradable, head: bytes) -> bytes | None:
+        assert isinstance(request, Request)
         response = self.handshake().accept(request)
         if self.refuses is not None or response.status_code != 101:
             return (self.refuses or response).serialize()

@@ -275,3 +275,19 @@ def test_a_broadcast_survives_connections_that_close_under_it() -> None:
     assert [len(line.pieces) for line in hall.lines[1::2]] == [3] * 10
     assert [len(line.pieces) for line in hall.lines[::2]] == [2] * 10, "the message and the goodbye"
     assert all(line.eof for line in hall.lines[::2])
+
+
+def test_how_fast_it_writes_is_known_after_a_broadcast_that_is_large_enough_to_tell() -> None:
+    hall = Hall()
+
+    async def script() -> None:
+        hall.seat(10)
+        hall.broadcaster.submit(at_rev(activated(), 1))
+        await asyncio.sleep(1)
+        assert hall.broadcaster.per_s == 0
+        hall.seat(1_200)
+        hall.broadcaster.submit(at_rev(activated(), 2))
+        await asyncio.sleep(1)
+        assert hall.broadcaster.per_s > 0
+
+    held(hall, script)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
-from itertools import pairwise
-from typing import NamedTuple
+from itertools import combinations, pairwise
 
 import pytest
 from echoing import (
@@ -23,28 +22,38 @@ from hypothesis import strategies as st
 from websockets.datastructures import Headers
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Response
-from websockets.protocol import Protocol, Side, State
+
+from tests.gateway.judging import NOT_UTF8, by_the_library, by_us, cut
 
 CONT, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 
 # --- What devices may send, and what they must not.
 
 payloads = st.binary(max_size=12) | st.integers(100, 140).map(lambda n: b"x" * n)
+texts = st.text(max_size=6).map(str.encode)
 pings = st.builds(device_frame, st.sampled_from([PING, PONG]), st.binary(max_size=8))
-whole = st.builds(device_frame, st.sampled_from([TEXT, BINARY]), payloads)
+whole = st.builds(device_frame, st.just(BINARY), payloads) | st.builds(device_frame, st.just(TEXT), texts)
 
 
 @st.composite
 def fragmented(draw: st.DrawFn) -> bytes:
-    """Return a message in fragments, some empty, with pings between them."""
-    pieces = draw(st.lists(st.binary(max_size=9), min_size=2, max_size=5))
+    """Return a message in fragments, some empty, with pings between them; a character may be cut in two."""
+    opcode = draw(st.sampled_from([TEXT, BINARY]))
+    message = draw(texts if opcode == TEXT else payloads)
+    places = sorted(draw(st.lists(st.integers(0, len(message)), min_size=1, max_size=4)))
     found = b""
-    for number, piece in enumerate(pieces):
-        opcode = draw(st.sampled_from([TEXT, BINARY])) if number == 0 else CONT
-        found += device_frame(opcode, piece, fin=number == len(pieces) - 1)
-        if number < len(pieces) - 1:
+    for number, (start, end) in enumerate(pairwise([0, *places, len(message)])):
+        last = number == len(places)
+        found += device_frame(CONT if number else opcode, message[start:end], fin=last)
+        if not last:
             found += b"".join(draw(st.lists(pings, max_size=2)))
     return found
+
+
+def long_headed(payload: bytes, width: int) -> bytes:
+    """Return a frame with a short payload whose length takes 2 or 8 bytes. The library lets it pass."""
+    frame = device_frame(BINARY, payload)
+    return frame[:1] + (b"\xfe" if width == 2 else b"\xff") + len(payload).to_bytes(width, "big") + frame[2:]
 
 
 goodbyes = st.sampled_from(
@@ -64,69 +73,15 @@ broken = st.sampled_from(
         device_frame(CLOSE, b"\x03"),
         device_frame(CLOSE, (1005).to_bytes(2, "big")),
         device_frame(CLOSE, (1000).to_bytes(2, "big") + b"\xff"),
+        device_frame(TEXT, b"\xff"),
+        device_frame(TEXT, "é".encode()[:1], fin=False) + device_frame(PING, b"!") + device_frame(CONT),
         device_frame(BINARY, b"x" * (MESSAGE_BYTES_MAX + 1)),
         device_frame(TEXT, b"x" * MESSAGE_BYTES_MAX, fin=False) + device_frame(CONT, b"y"),
         device_frame(TEXT, b"", fin=False) + b"\x80\xff" + b"\xff" * 8,
     ]
 )
-good = whole | fragmented() | pings
+good = whole | fragmented() | pings | st.builds(long_headed, st.binary(max_size=9), st.sampled_from([2, 8]))
 streams = st.lists(good | goodbyes | broken | st.binary(max_size=6), max_size=8).map(b"".join)
-
-
-class Seen(NamedTuple):
-    """What a peer and an owner see of a stream."""
-
-    messages: list[tuple[bool, bytes]]
-    echoes: list[bytes]
-    pongs: list[bytes]
-    goodbye: bytes | None
-    ended: bool
-
-
-def by_the_library(stream: bytes) -> Seen:
-    """Return what the library makes of the stream, in one piece and with one parser for all of it."""
-    protocol = Protocol(Side.SERVER, state=State.OPEN, max_size=MESSAGE_BYTES_MAX)
-    protocol.receive_data(stream)
-    messages: list[tuple[bool, bytes]] = []
-    parts: list[Frame] = []
-    for frame in protocol.events_received():
-        assert isinstance(frame, Frame)
-        if frame.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
-            parts.append(frame)
-            if frame.fin:
-                messages.append((parts[0].opcode is Opcode.TEXT, b"".join(part.data for part in parts)))
-                parts = []
-    writes = protocol.data_to_send()
-    answers = frames_in(b"".join(writes))
-    return Seen(
-        messages,
-        [data for _, data in messages],
-        [bytes(frame.data) for frame in answers if frame.opcode is Opcode.PONG],
-        next((bytes(frame.data) for frame in answers if frame.opcode is Opcode.CLOSE), None),
-        b"" in writes,
-    )
-
-
-def by_us(chunks: list[bytes]) -> Seen:
-    """Return what a hibernating connection makes of the stream, in these pieces."""
-    owner = Echo()
-    connection, line = upgraded(owner)
-    for chunk in chunks:
-        connection.data_received(chunk)
-    answers = frames_in(bytes(line.sent))
-    assert owner.closings == ([] if not line.eof else owner.closings[:1]), "it is closed once"
-    return Seen(
-        owner.messages,
-        [bytes(frame.data) for frame in answers if frame.opcode in (Opcode.TEXT, Opcode.BINARY)],
-        [bytes(frame.data) for frame in answers if frame.opcode is Opcode.PONG],
-        next((bytes(frame.data) for frame in answers if frame.opcode is Opcode.CLOSE), None),
-        line.eof,
-    )
-
-
-def cut(stream: bytes, places: list[int]) -> list[bytes]:
-    edges = sorted({0, len(stream), *(place for place in places if place < len(stream))})
-    return [stream[a:b] for a, b in pairwise(edges)]
 
 
 @given(streams, st.lists(st.integers(1, 600), max_size=12))
@@ -137,6 +92,47 @@ def test_any_stream_cut_anywhere_means_what_it_means_to_the_library(stream: byte
 @given(streams)
 def test_any_stream_cut_at_every_byte_means_what_it_means_to_the_library(stream: bytes) -> None:
     assert by_us([stream[i : i + 1] for i in range(len(stream))]) == by_the_library(stream)
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        pytest.param(device_frame(TEXT, "試合".encode()), id="text"),
+        pytest.param(device_frame(BINARY), id="empty"),
+        pytest.param(long_headed(b"ab", 2), id="two bytes of length"),
+        pytest.param(long_headed(b"ab", 8), id="eight bytes of length"),
+        pytest.param(device_frame(PING, b"ab") + device_frame(PONG), id="pings"),
+        pytest.param(device_frame(TEXT, b"a", fin=False) + device_frame(PING) + device_frame(CONT), id="fragments"),
+        pytest.param(device_frame(CLOSE, b"\x03\xe8bye") + device_frame(BINARY, b"late"), id="goodbye"),
+        pytest.param(device_frame(TEXT, b"\xc3") + device_frame(BINARY, b"late"), id="not UTF-8"),
+        pytest.param(device_frame(BINARY, b"a", masked=False), id="not masked"),
+    ],
+)
+def test_every_form_of_a_frame_may_be_cut_at_any_two_bytes(stream: bytes) -> None:
+    told = by_the_library(stream)
+    for first, second in combinations(range(1, len(stream)), 2):
+        assert by_us(cut(stream, [first, second])) == told
+
+
+@given(st.lists(good, max_size=3), st.sampled_from([b"\xff", b"\xc3", b"\xed\xa0\x80", b"ok\xf4\x90\x80\x80"]), good)
+def test_a_text_that_is_not_utf8_is_the_last_word(before: list[bytes], text: bytes, after: bytes) -> None:
+    told = by_us([b"".join(before) + device_frame(TEXT, text) + after])
+    assert told.goodbye == NOT_UTF8
+    assert told.messages == by_us(before).messages
+    # In fragments, which may cut a good character, too.
+    assert by_us([device_frame(TEXT, text[:1], fin=False), device_frame(CONT, text[1:])]).goodbye == NOT_UTF8
+    assert by_us([device_frame(BINARY, text)]).messages == [(False, text)]
+
+
+def test_a_ping_amid_fragments_is_answered_before_their_message() -> None:
+    connection, line = upgraded(Echo())
+    connection.data_received(
+        device_frame(TEXT, b"a", fin=False)
+        + device_frame(PING, b"!")
+        + device_frame(CONT, b"b")
+        + device_frame(CLOSE)
+    )
+    assert [frame.opcode for frame in frames_in(bytes(line.sent))] == [Opcode.PONG, Opcode.TEXT, Opcode.CLOSE]
 
 
 @given(st.lists(good, max_size=6))

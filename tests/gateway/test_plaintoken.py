@@ -9,7 +9,7 @@ from typing import Any
 
 import jwt
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.plaintoken import claims_of
@@ -54,6 +54,34 @@ def test_the_short_way_admits_nobody_the_library_would_not(
     token = sign(claims, headers, key)
     with_short_way, without = secret_verifier(SECRET, "fanout", KEYS), slow_verifier()
     assert verdict(with_short_way, token) == verdict(without, token), "in the same words, too"
+
+
+allowances = st.fixed_dictionaries(
+    {
+        "topics": st.one_of(
+            st.sampled_from([["a", "b"], ["ab"], ["b", "a"], "ab", {"a": "b"}, ["a", 1], ["a", ["b"]]]),
+            odd_values,
+        ),
+        "attrs": st.one_of(
+            st.dictionaries(st.sampled_from(["platform", "region"]), st.sampled_from("ab"), max_size=2),
+            st.dictionaries(st.sampled_from(["platform", "x"]), st.sampled_from(["a", 1, True, [], {}]), max_size=2),
+            odd_values,
+        ),
+    }
+)
+
+
+USUAL_ALLOWANCE: dict[str, Any] = {"topics": ["a", "b"], "attrs": {"platform": "a"}}
+
+
+@given(st.lists(allowances, max_size=6))
+@example([{**USUAL_ALLOWANCE, "topics": ["ab"]}])
+@example([{**USUAL_ALLOWANCE, "attrs": {"platform": "b"}}])
+def test_what_a_verifier_has_seen_before_changes_no_verdict(claims: list[dict[str, Any]]) -> None:
+    seasoned = secret_verifier(SECRET, "fanout", KEYS)
+    for one in [USUAL_ALLOWANCE, *claims, *claims]:
+        token = sign(usual(**one), {}, SECRET)
+        assert verdict(seasoned, token) == verdict(secret_verifier(SECRET, "fanout", KEYS), token)
 
 
 def verdict(verifier: TokenVerifier, token: str) -> Identity | str:

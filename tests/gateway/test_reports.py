@@ -12,7 +12,7 @@ from support.stack import activated, bundle, prefetched
 from fanout import wire
 from fanout.bus.presence import merged_lag
 from fanout.bus.publication import Cancelled, Closed, Publication, Variant
-from gateway.cohorts import Cohorts
+from gateway.cohorts import Cohort, Cohorts, TooManyCohorts
 from gateway.connection import Connection
 from gateway.reports import Reports
 
@@ -27,7 +27,7 @@ who = st.integers(0, 99)
 class Ledger(RuleBasedStateMachine):
     @initialize()
     def start(self) -> None:
-        self.cohorts = Cohorts(3)
+        self.cohorts = Cohorts(12)
         self.reports = Reports(self.cohorts)
         self.here: list[Connection] = []
         self.rev = 100
@@ -36,6 +36,7 @@ class Ledger(RuleBasedStateMachine):
         self.activation: dict[str, int] = {}
         self.ready: set[tuple[Connection, str]] = set()
         self.active: set[tuple[Connection, str]] = set()
+        self.failed: set[tuple[Connection, str]] = set()
         self.flips: dict[str, int] = {}
         # An evening under way: chance alone would spend most of its steps on getting there.
         for campaign in TOPIC_OF:
@@ -46,6 +47,14 @@ class Ledger(RuleBasedStateMachine):
 
     # --- Devices.
 
+    def find(
+        self, topics: frozenset[str], allowed: frozenset[str], attrs: tuple[tuple[str, str], ...]
+    ) -> Cohort | None:
+        try:
+            return self.cohorts.find(wire.Encoding.JSON, topics, allowed, attrs, 0)
+        except TooManyCohorts:
+            return None
+
     def topics(self, connection: Connection) -> frozenset[str]:
         assert connection.cohort is not None
         return connection.cohort.topics
@@ -53,8 +62,10 @@ class Ledger(RuleBasedStateMachine):
     @rule(topics=topic_sets, platform=st.sampled_from("pqrs"), have=st.sets(st.sampled_from(CONTENTS)))
     def connect(self, topics: frozenset[str], platform: str, have: set[str]) -> None:
         connection = Connection(Echo())
-        attrs = (("platform", platform),)
-        self.cohorts.join(connection, self.cohorts.find(wire.Encoding.JSON, topics, topics, attrs, 0))
+        cohort = self.find(topics, topics, (("platform", platform),))
+        if cohort is None:
+            return
+        self.cohorts.join(connection, cohort)
         digests = {bundle(content).sha256 for content in have}
         self.reports.resumed(connection, digests)
         self.here.append(connection)
@@ -74,18 +85,21 @@ class Ledger(RuleBasedStateMachine):
             self.here.remove(connection)
             self.ready = {entry for entry in self.ready if entry[0] is not connection}
             self.active = {entry for entry in self.active if entry[0] is not connection}
+            self.failed = {entry for entry in self.failed if entry[0] is not connection}
 
     @rule(number=who, topics=topic_sets)
     def move(self, number: int, topics: frozenset[str]) -> None:
         if connection := self.pick(number):
             cohort = connection.cohort
             assert cohort is not None
+            to = self.find(topics, cohort.allowed, cohort.attrs)
+            if to is None:
+                return
             self.reports.left(connection, cohort)
             self.cohorts.leave(connection)
-            to = self.cohorts.find(cohort.encoding, topics, cohort.allowed, cohort.attrs, 0)
             self.cohorts.join(connection, to)
             self.reports.moved(connection, to)
-            for entries in (self.ready, self.active):
+            for entries in (self.ready, self.active, self.failed):
                 entries -= {e for e in entries if e[0] is connection and TOPIC_OF[e[1]] not in topics}
 
     @rule(number=who, campaign=heard_of, stale=st.booleans())
@@ -112,6 +126,15 @@ class Ledger(RuleBasedStateMachine):
                     self.flips[campaign] = self.flips.get(campaign, 0) + 1
                 self.active.add((connection, campaign))
 
+    @rule(number=who, campaign=heard_of, stale=st.booleans(), which=st.sampled_from(["prefetch", "activation"]))
+    def says_failed(self, number: int, campaign: str, stale: bool, which: str) -> None:
+        if connection := self.pick(number):
+            known = self.prefetch.get(campaign, (0, ""))[0], self.activation.get(campaign, 0)
+            rev = known[which == "activation"]
+            self.reports.reported(connection, wire.Report(campaign, max(0, rev - stale), "failed"))
+            if rev and not stale and TOPIC_OF[campaign] in self.topics(connection):
+                self.failed.add((connection, campaign))
+
     @rule()
     def sweep(self) -> None:
         self.cohorts.sweep()
@@ -133,11 +156,13 @@ class Ledger(RuleBasedStateMachine):
         rev = self.publish(prefetched(campaign, topic=TOPIC_OF[campaign], variants=variants))
         self.prefetch[campaign] = rev, bundle(content).sha256
         self.forget(campaign, self.ready)
+        self.forget(campaign, self.failed)
 
     @rule(campaign=campaigns)
     def activates(self, campaign: str) -> None:
         self.activation[campaign] = self.publish(activated(campaign, topic=TOPIC_OF[campaign]))
         self.forget(campaign, self.active)
+        self.forget(campaign, self.failed)
         self.flips[campaign] = 0
 
     @rule(campaign=campaigns)
@@ -152,6 +177,7 @@ class Ledger(RuleBasedStateMachine):
         self.activation.pop(campaign, None)
         self.forget(campaign, self.ready)
         self.forget(campaign, self.active)
+        self.forget(campaign, self.failed)
         self.flips.pop(campaign, None)
 
     # --- The law.
@@ -167,6 +193,7 @@ class Ledger(RuleBasedStateMachine):
             assert sum(group.connected for group in gauge.groups) == len(listening)
             assert sum(group.ready for group in gauge.groups) == sum(e[1] == campaign for e in self.ready)
             assert sum(group.active for group in gauge.groups) == sum(e[1] == campaign for e in self.active)
+            assert gauge.failed == sum(e[1] == campaign for e in self.failed)
             for group in gauge.groups:
                 assert 0 <= group.ready <= group.connected
                 assert 0 <= group.active <= group.connected
@@ -180,15 +207,3 @@ class Ledger(RuleBasedStateMachine):
 
 TestLedger = Ledger.TestCase
 TestLedger.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
-
-
-def test_a_failure_counts_for_the_newest_revisions_only() -> None:
-    reports = Reports(cohorts := Cohorts(3))
-    topics = frozenset({"t"})
-    connection = Connection(Echo())
-    cohorts.join(connection, cohorts.find(wire.Encoding.JSON, topics, topics, (), 0))
-    for rev, publication in ((5, prefetched()), (7, activated())):
-        reports.published(msgspec.structs.replace(publication, rev=rev))
-    for rev in (0, 4, 5, 6, 7, 8):
-        reports.reported(connection, wire.Report("c", rev, "failed"))
-    assert reports.gauges(())["c"].failed == 2

@@ -70,7 +70,7 @@ def test_a_good_token_says_who_listens_to_what(verifier: TokenVerifier) -> None:
     identity = verifier.verify(token("tv-7", exp=expires_s, topics=["b", "a", "a"], attrs=attrs))
     assert identity.device_id == "tv-7"
     assert identity.expires_s == expires_s
-    assert identity.topics == ("a", "b")
+    assert identity.topics == {"a", "b"}
     assert identity.attrs == (("platform", "tv"), ("region", "jp"))
     assert verifier.verify(token(attrs=None)).attrs == ()
     assert verifier.verify(token(aud=["other", "fanout"]))
@@ -79,10 +79,10 @@ def test_a_good_token_says_who_listens_to_what(verifier: TokenVerifier) -> None:
 @pytest.mark.parametrize(
     "claims",
     [
-        {"exp": int(time.time()) - 1},
+        {"exp": 1_000_000_000},
         {"exp": "soon"},
         {"exp": None},
-        {"nbf": int(time.time()) + 1_000},
+        {"nbf": 4_000_000_000},
         {"aud": "elsewhere"},
         {"aud": None},
         {"sub": None},

@@ -269,7 +269,8 @@ def test_a_connection_is_asked_to_move_once_and_never_in_a_freeze() -> None:
 
 @given(st.data())
 def test_the_cohorts_books_balance_whatever_comes_and_goes(data: st.DataObject) -> None:
-    cohorts, here = Cohorts(4), list[Connection]()
+    # As many as there are sets of topics: with their attributes folded, all of them still fit.
+    cohorts, here = Cohorts(7), list[Connection]()
     for _ in range(data.draw(st.integers(0, 40))):
         what = data.draw(st.sampled_from(["join", "leave", "move", "sweep"]))
         topics = frozenset(data.draw(st.sets(st.sampled_from("tuv"), min_size=1)))
@@ -296,7 +297,7 @@ def test_the_cohorts_books_balance_whatever_comes_and_goes(data: st.DataObject) 
             listening = [m for cohort in cohorts.listening(topic) for m in cohort.members]
             assert len(listening) == sum(m.cohort is not None and topic in m.cohort.topics for m in here)
         # Beyond the limit, attributes are folded away, so only topics make further cohorts.
-        assert sum(cohort.attrs != () for cohort in cohorts) <= 4
+        assert sum(cohort.attrs != () for cohort in cohorts) <= 7
     cohorts.sweep()
     assert all(cohort.members for cohort in cohorts)
 
@@ -344,7 +345,7 @@ def test_a_welcome_tells_a_device_what_it_lacks_and_nothing_else(
     snapshots = Snapshots(RETAINED, 25, wire.ReconnectPolicy(500, 20_000))
     topics = frozenset({"t"})
     cohort = Cohort(encoding, topics, topics, (("platform", platform),))
-    (frame,) = frames_in(snapshots.welcome(cohort, "s1", 99, since, have))
+    (frame,) = frames_in(snapshots.welcome(cohort, "s1", 99, since, tuple(have)))
     assert frame.opcode is (Opcode.TEXT if encoding is wire.Encoding.JSON else Opcode.BINARY)
     welcome = wire.decode_to_device(bytes(frame.data), encoding)
     assert isinstance(welcome, wire.Welcome)
@@ -362,6 +363,31 @@ def test_a_welcome_tells_a_device_what_it_lacks_and_nothing_else(
     assert [type(message) for message in welcome.state if message.rev == 35] == [wire.Close] * (since < 35)
     assert snapshots.newest(topics) == 60
     assert snapshots.newest(frozenset()) == 0
+
+
+@given(st.lists(st.sets(st.sampled_from(sorted(RETAINED))), max_size=4), st.integers(0, 70), have_sets)
+def test_what_was_told_before_is_told_again_only_to_who_asks_the_same_of_the_same_state(
+    states: list[set[str]], since: int, have: set[str]
+) -> None:
+    retained: dict[str, list[Publication]] = {}
+    policy = wire.ReconnectPolicy(500, 20_000)
+    seasoned = Snapshots(retained, 25, policy)
+    cohorts = [
+        Cohort(encoding, topics, topics, (("platform", platform),))
+        for encoding in wire.Encoding
+        for topics in (frozenset({"t"}), frozenset({"t", "u"}))
+        for platform in ("tv", "phone")
+    ]
+    for standing in [set(RETAINED), *states]:
+        retained.clear()
+        retained.update({campaign: RETAINED[campaign] for campaign in sorted(standing)})
+        seasoned.changed()
+        fresh = Snapshots(retained, 25, policy)
+        for cohort in cohorts * 2:
+            assert seasoned.newest(cohort.topics) == fresh.newest(cohort.topics)
+            for revision, held in ((0, ()), (since, ()), (since, tuple(have)), (0, tuple(have))):
+                expected = Snapshots(retained, 25, policy).welcome(cohort, "s", 1, revision, held)
+                assert seasoned.welcome(cohort, "s", 1, revision, held) == expected
 
 
 def test_each_message_is_encoded_once_for_all_devices_of_a_kind() -> None:

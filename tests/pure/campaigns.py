@@ -12,6 +12,7 @@ from fanout.bus.publication import Variant
 from fanout.campaign import Action, Activation, Campaign, Phase, PrefetchPlan
 
 STAGES = ("upcoming", "live", "ended")
+# What devices are told of; the rest is tests/pure/test_planning.py's.
 PEOPLES = (Action.PREFETCH, Action.ACTIVATE, Action.CANCEL, Action.RETRACT, Action.CLOSE)
 BUNDLE = wire.Bundle("0" * 64, 2)
 

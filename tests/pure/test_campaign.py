@@ -24,7 +24,7 @@ def test_an_action_is_a_row_of_the_table_or_refused_naming_what_is_allowed(state
     rows = [a for a in PEOPLES if (before.phase, a) in TRANSITIONS]
     # The one row that asks for more than the phase: where nothing has begun, there is nothing to go back from.
     may = [a for a in rows if a is not Action.RETRACT or state != "armed"]
-    assert lifecycle.allowed(before) == may
+    assert [a for a in lifecycle.allowed(before) if a in PEOPLES] == may
     if action in may:
         after = press(before, action, 100)
         if action is Action.RETRACT:
@@ -44,7 +44,7 @@ def test_an_action_is_a_row_of_the_table_or_refused_naming_what_is_allowed(state
     if action in rows:
         assert "nothing to retract" in text
         return
-    assert text.endswith("allowed is: " + (", ".join(may) or "nothing"))
+    assert text.endswith("allowed is: " + (", ".join(lifecycle.allowed(before)) or "nothing"))
     assert before.phase in text
 
 

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fanout import campaign as lifecycle
-from fanout import limits, wire
+from fanout import checks, limits, wire
 from fanout.bus.publication import Variant
 from fanout.errors import InvalidInput
 
@@ -18,7 +17,7 @@ allowed_names = st.from_regex(r"\A[a-z0-9][a-z0-9_.:-]{0,63}\Z")
 
 @given(allowed_names)
 def test_a_proper_name_is_taken(name: str) -> None:
-    assert lifecycle.check_name("id", name) == name
+    assert checks.check_name("id", name) == name
 
 
 @given(st.text(max_size=70))
@@ -26,14 +25,14 @@ def test_a_name_is_taken_only_if_every_character_is_allowed(name: str) -> None:
     first = set("abcdefghijklmnopqrstuvwxyz0123456789")
     proper = 1 <= len(name) <= 64 and name[0] in first and set(name) <= first | set("_.:-")
     if proper:
-        lifecycle.check_name("id", name)
+        checks.check_name("id", name)
     else:
         with pytest.raises(InvalidInput, match="allowed are"):
-            lifecycle.check_name("id", name)
+            checks.check_name("id", name)
 
 
 def test_a_proper_campaign_is_taken() -> None:
-    assert lifecycle.check(a_campaign()) == a_campaign()
+    assert checks.check(a_campaign()) == a_campaign()
 
 
 @pytest.mark.parametrize(
@@ -62,13 +61,13 @@ def test_a_proper_campaign_is_taken() -> None:
 )
 def test_an_improper_campaign_is_invalid_and_told_why(fields: dict[str, object], says: str) -> None:
     with pytest.raises(InvalidInput, match=says):
-        lifecycle.check(a_campaign(**fields))
+        checks.check(a_campaign(**fields))
 
 
 @given(st.integers(-(10**6), 10**6), st.integers(0, 10**6))
 def test_a_window_is_taken_within_its_limit_only(window_ms: int, limit_ms: int) -> None:
     if 0 <= window_ms <= limit_ms:
-        assert lifecycle.check_window("activate", window_ms, limit_ms) == window_ms
+        assert checks.check_window("activate", window_ms, limit_ms) == window_ms
     else:
         with pytest.raises(InvalidInput, match=f"is {window_ms} ms, the limit is {limit_ms} ms"):
-            lifecycle.check_window("activate", window_ms, limit_ms)
+            checks.check_window("activate", window_ms, limit_ms)

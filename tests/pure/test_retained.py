@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from hypothesis import example, given
+import msgspec
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from fanout import wire
 from fanout.arming import history_before, standing
+from fanout.bus.entry import Stored
 from fanout.bus.publication import Activated, Cancelled, Closed, Prefetched, Publication, Variant
-from fanout.bus.retained import needed
+from fanout.bus.retained import Lost, lost, needed
 
 from . import strategies as some
 
@@ -138,3 +140,96 @@ def test_what_was_dropped_is_never_missed_whatever_is_published_next(log: Log, d
     after = [p for p in log if p.rev > dropped_at]
     now = max([now, dropped_at, *(p.rev for p in log)])
     assert stands(needed([*needed(before, dropped_at), *after], now)) == stands(needed(log, now))
+
+
+# --- What is to be put back.
+
+
+@st.composite
+def failovers(draw: st.DrawFn) -> tuple[Log, list[Stored], int]:
+    """Return what a gateway remembers, what the store has kept of it or taken since, and the time."""
+    log = [msgspec.structs.replace(p, key=f"key-{p.rev}") for p in draw(logs())]
+    taken_since = draw(st.sets(st.integers(0, len(log) - 1), max_size=2)) if log else set()
+    kept = draw(st.integers(0, len(log)))
+    held = [p for number, p in enumerate(log) if number < kept or number not in taken_since]
+    there = [p for number, p in enumerate(log) if number < kept or number in taken_since]
+    now = max([draw(times), *(p.rev for p in log)])
+    return needed(held, now), [stored(p) for p in needed(there, now)], now
+
+
+def stored(publication: Publication, rev: int = 0) -> Stored:
+    """Return the field of an entry, put back under this revision if it is given."""
+    own, rev = publication.rev, rev or publication.rev
+    return Stored(f"c {rev} {own}", "c", own, msgspec.structs.replace(publication, rev=rev))
+
+
+def in_the_way(newer: Publication, older: Publication) -> bool:
+    """Tell whether a device that knows the newer may have no use for the older."""
+    if isinstance(newer, Closed) or isinstance(older, Closed):
+        return True
+    return isinstance(newer, Prefetched) == isinstance(older, Prefetched)
+
+
+@given(failovers())
+def test_what_the_store_lacks_is_put_back_unless_something_newer_of_its_lane_is_there(
+    failover: tuple[Log, list[Stored], int],
+) -> None:
+    held, there, now = failover
+    publications = [s.publication for s in there if s.publication is not None]
+    keys = {p.key for p in publications}
+    wanted = [
+        p
+        for p in held
+        if p.key not in keys and not any(other.rev > p.rev and in_the_way(other, p) for other in publications)
+    ]
+    found = lost(held, there, now)
+    assert [(one.publication.key, one.publication.rev) for one in found] == [(p.key, p.rev) for p in wanted]
+    for one in found:
+        assert set(one.beside) == {s.field for s in there if s.own > one.publication.rev}
+
+
+@given(failovers())
+def test_an_activation_goes_back_as_itself_only_if_it_stands_and_none_for_all_has_begun_since(
+    failover: tuple[Log, list[Stored], int],
+) -> None:
+    held, there, now = failover
+    known = {p.rev: p for p in [*held, *(s.publication for s in there if s.publication is not None)]}
+    stand = [activation_of(known[rev]) for rev in stands(list(known.values()))]
+    begun = max((a.rev for a in stand if a.share >= 1 and a.at <= now), default=0)
+    for publication, _ in lost(held, there, now):
+        was = known[publication.rev]
+        if isinstance(was, Activated) and (was not in stand or was.rev < begun):
+            assert isinstance(publication, Cancelled)
+        else:
+            assert publication == was
+
+
+def activation_of(publication: Publication) -> Activated:
+    assert isinstance(publication, Activated)
+    return publication
+
+
+@given(failovers())
+def test_where_the_log_has_not_moved_on_everyone_ends_as_if_nothing_had_been_lost(
+    failover: tuple[Log, list[Stored], int],
+) -> None:
+    held, there, now = failover
+    kept = [s.publication for s in there if s.publication is not None]
+    back = [one.publication for one in lost(held, there, now)]
+    assume({p.key for p in held} <= {p.key for p in kept + back})
+    everything = {p.rev: p for p in [*held, *kept]}
+    whole = [activation_of(everything[rev]) for rev in stands(list(everything.values()))]
+    # Those who are still on their way to the newest for all miss what was before it, and no more.
+    newest = max((a.rev for a in whole if a.share >= 1 and a.at <= now), default=0)
+    assert [rev for rev in stands(kept + back) if rev >= newest] == [a.rev for a in whole if a.rev >= newest]
+
+
+def test_what_came_back_under_a_later_revision_supersedes_nothing_that_was_newer() -> None:
+    older, newer = activated(5, at=5), activated(9, at=100)
+    older, newer = (msgspec.structs.replace(p, key=f"key-{p.rev}") for p in (older, newer))
+    assert lost([older, newer], [stored(older, rev=50)], 60) == [Lost(newer, [])]
+
+
+def test_what_cannot_be_read_is_in_the_way_if_it_is_newer() -> None:
+    unreadable = Stored("c 7", "c", 7, None)
+    assert [one.publication.rev for one in lost([prefetched(6), prefetched(8)], [unreadable], 10)] == [8]

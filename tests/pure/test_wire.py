@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -255,6 +256,25 @@ def test_what_a_device_may_not_send_is_refused(wrong: Any, encoding: Encoding) -
         wire.decode_from_device(oracle_write(wrong, encoding), encoding)
 
 
+@given(
+    some.to_device, encodings, st.sampled_from(["__proto__", "a\x00b", "\x1b[2J", "\u202e", "c" * 2**20, "", "\n"])
+)
+@example(({"t": "cancel", "campaign": "c", "rev": 1}, None), Encoding.JSON, "__proto__")
+def test_a_hostile_name_is_a_name_or_refused(pair: some.Pair, encoding: Encoding, name: str) -> None:
+    plain, _ = pair
+    hostile = {key: name if key in ("campaign", "stage", "session") else value for key, value in plain.items()}
+    read_or_refuse(wire.decode_to_device, oracle_write(hostile, encoding), encoding)
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf], ids=["nan", "inf", "minus inf"])
+def test_a_share_that_is_no_number_is_refused(number: float) -> None:
+    share = {"t": "activate", "campaign": "c", "rev": 1, "stage": "s", "bundle": "a" * 64, "at": 1, "window_ms": 1}
+    for encoding in Encoding:
+        assert wire.decode_to_device(oracle_write(share, encoding), encoding) is not None
+        with pytest.raises(WireError):
+            wire.decode_to_device(oracle_write({**share, "share": number}, encoding), encoding)
+
+
 @pytest.mark.parametrize("encoding", Encoding)
 def test_the_limits_themselves_are_allowed(encoding: Encoding) -> None:
     name = "é" * limits.NAME_CHARS_MAX
@@ -269,7 +289,7 @@ def test_the_limits_themselves_are_allowed(encoding: Encoding) -> None:
 
 @given(some.from_device, encodings)
 def test_what_a_device_may_send_fits_the_message_limit(pair: some.Pair, encoding: Encoding) -> None:
-    # The product's names are ASCII (`campaign.NAME`). One in another script belongs to no campaign: whether
+    # The product's names are ASCII (`checks.NAME`). One in another script belongs to no campaign: whether
     # it is ignored or refused as too long is all the same.
     plain, struct = pair
     if json.dumps(plain).isascii() and all(map(str.isascii, [plain.get("campaign", ""), *plain.get("topics", [])])):
@@ -328,6 +348,15 @@ def test_the_vectors_of_what_is_refused_are_refused(case: dict[str, Any]) -> Non
     data = case["json"].encode() if "json" in case else bytes.fromhex(case["msgpack"])
     with pytest.raises(WireError):
         decode(data, Encoding.JSON if "json" in case else Encoding.MSGPACK)
+
+
+@pytest.mark.parametrize("case", VECTORS["reduced"], ids=lambda case: case["name"])
+def test_the_vectors_of_what_is_ignored_in_part_are_read_for_the_rest(case: dict[str, Any]) -> None:
+    decode = getattr(wire, f"decode_{case['direction']}")
+    rest = decode(json.dumps(case["message"]).encode(), Encoding.JSON)
+    assert rest is not None
+    assert decode(case["json"].encode(), Encoding.JSON) == rest
+    assert decode(bytes.fromhex(case["msgpack"]), Encoding.MSGPACK) == rest
 
 
 # --- The page that others read

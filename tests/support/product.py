@@ -21,11 +21,15 @@ from fanout.client import ControlClient
 from fanout.control.config import ControlConfig
 from fanout.control.server import serve
 from fanout.embedded import EmbeddedValkey
-from fanout.store.keys import KeyStore, Role
-from support.stack import ROOT, Stack, stack
+from fanout.roles import Role
+from fanout.store.keys import KeyStore
+from support.stack import FAST, ROOT, Stack, stack
 from support.waiting import PATIENCE_S, until
+from support.web import web
 
 STAGES = ("upcoming", "live", "ended")
+# Twice for each time that gateways say how many devices they have.
+_ASK_S = FAST["presence_interval_s"] / 2
 # More than may travel inline, so that devices have to fetch it.
 LARGE = 20_000
 
@@ -75,7 +79,7 @@ class Product:
     async def post(self, path: str, body: dict[str, Any], headers: dict[str, str] | None = None) -> httpx.Response:
         """Send one request, whatever the answer."""
         usual = {"Authorization": f"Bearer {self._key}"}
-        async with httpx.AsyncClient(base_url=self.control_url, trust_env=False) as http:
+        async with web(base_url=self.control_url) as http:
             return await http.post(path, json=body, headers={**usual, **(headers or {})})
 
     async def force(self, stage: str, campaign: str = "cup", **body: Any) -> dict[str, Any]:
@@ -92,7 +96,7 @@ class Product:
         async def there() -> bool:
             return bool((await self.show(campaign))["phase"] == phase)
 
-        await until(there, f"phase {phase}")
+        await until(there, f"phase {phase}", poll_s=_ASK_S)
 
     async def readiness(self, campaign: str = "cup") -> dict[str, Any]:
         """Return who is ready and who has flipped."""
@@ -104,7 +108,7 @@ class Product:
         async def there() -> bool:
             return bool((await asyncio.to_thread(self.api.get, "/v1/fleet"))["devices"] == devices)
 
-        await until(there, f"{devices} devices")
+        await until(there, f"{devices} devices", poll_s=_ASK_S)
 
     async def counted(self, campaign: str = "cup", **counts: int) -> dict[str, Any]:
         """Wait until readiness counts this many connected, ready or active devices; return it."""
@@ -115,7 +119,7 @@ class Product:
             return all(found["total"][name] == count for name, count in counts.items())
 
         try:
-            await until(there, str(counts))
+            await until(there, str(counts), poll_s=_ASK_S)
         except AssertionError as exc:
             raise AssertionError(f"{counts} expected, {found.get('total')} counted") from exc
         return found

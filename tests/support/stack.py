@@ -236,7 +236,7 @@ async def stack(*, workers: int = 0, valkey: EmbeddedValkey | None = None, **set
         settings: Of `GatewayConfig`, over the fast ones here.
     """
     async with AsyncExitStack() as ends:
-        store = valkey or ends.enter_context(EmbeddedValkey())
+        store = valkey or ends.enter_context(_store())
         redis = connect_store(store.url)
         ends.push_async_callback(redis.aclose)
         ends.enter_context(_device_key())
@@ -251,6 +251,13 @@ async def stack(*, workers: int = 0, valkey: EmbeddedValkey | None = None, **set
         else:
             await ends.enter_async_context(_in_process(made, config))
         yield made
+
+
+@contextlib.contextmanager
+def _store() -> Iterator[EmbeddedValkey]:
+    with EmbeddedValkey() as store:
+        yield store
+        store.kill()  # nobody misses what it has; in good order it would take a tenth of a second
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from loadtest.swarm import Swarm, SwarmConfig, SwarmDevice
 from support.product import Product
 from support.stack import KEY, token
 from support.waiting import PATIENCE_S, until
+from support.web import web
 
 # Instants are whole milliseconds.
 EXACT_MS = 1
@@ -105,7 +106,7 @@ class Viewer:
 async def viewers(product: Product, numbers: Sequence[int], **options: Any) -> AsyncIterator[list[Viewer]]:
     """Run these devices, all connected; they leave when the context ends."""
     async with AsyncExitStack() as ends:
-        http = await ends.enter_async_context(httpx.AsyncClient(trust_env=False))
+        http = await ends.enter_async_context(web())
         made = [Viewer(product, number, http, **options) for number in numbers]
         began_ms = mono_ms()
         for viewer in made:

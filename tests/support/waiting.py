@@ -14,8 +14,12 @@ PATIENCE_S = 45.0
 _POLL_S = 0.01
 
 
-async def until(check: Callable[[], T | Awaitable[T]], what: str = "", timeout_s: float = PATIENCE_S) -> T:
+async def until(
+    check: Callable[[], T | Awaitable[T]], what: str = "", timeout_s: float = PATIENCE_S, poll_s: float = _POLL_S
+) -> T:
     """Return the first true value of ``check()``, which may be a coroutine function.
+
+    Who asks a server, asks it less often than the usual ``poll_s``: what is asked has little else to run on.
 
     Raises:
         AssertionError: It did not come in time; the message holds the last value.
@@ -27,4 +31,4 @@ async def until(check: Callable[[], T | Awaitable[T]], what: str = "", timeout_s
         if value:
             return value
         assert time.monotonic() < deadline, f"waited {timeout_s:g} s for {what or check!r}; last: {value!r}"
-        await asyncio.sleep(_POLL_S)
+        await asyncio.sleep(poll_s)

@@ -1,0 +1,1 @@
+"""Faults, caused for real; README.md lists them, each with the law it proves."""
