@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ssl
 import uuid
 from types import TracebackType
 from typing import Any, Final
+from urllib.parse import urlencode
 
 import httpx
 
@@ -42,8 +44,11 @@ class ControlClient:
     def __init__(self, url: str, key: str) -> None:
         self.url = url
         headers = {"Authorization": f"Bearer {key}"} if key else {}
+        # To read all the certificates there are takes longer than most calls, and without TLS none is needed: then
+        # there is not one that is trusted.
+        tls = True if url.lower().startswith("https:") else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         try:
-            self._http = httpx.Client(base_url=url, headers=headers, timeout=TIMEOUT_S, trust_env=False)
+            self._http = httpx.Client(base_url=url, headers=headers, timeout=TIMEOUT_S, trust_env=False, verify=tls)
         except httpx.InvalidURL as exc:
             raise InvalidInput(f"the control plane's URL is {url!r}: {exc}") from exc
         except UnicodeEncodeError as exc:
@@ -57,9 +62,9 @@ class ControlClient:
     ) -> None:
         self._http.close()
 
-    def get(self, path: str) -> Any:
+    def get(self, path: str, query: dict[str, Any] | None = None) -> Any:
         """Return the JSON at ``path``. Raises ApiError."""
-        return self._json("GET", path, None, {})
+        return self._json("GET", f"{path}?{urlencode(query)}" if query else path, None, {})
 
     def text(self, path: str) -> str:
         """Return the text at ``path``. Raises ApiError."""
@@ -71,12 +76,19 @@ class ControlClient:
         Raises:
             ApiError: It was refused, or its outcome is still unknown.
         """
+        return self._act("POST", path, body, if_match)
+
+    def put(self, path: str, body: dict[str, Any], *, if_match: str | None = None) -> Any:
+        """Replace what is at ``path``, as `post` does its action."""
+        return self._act("PUT", path, body, if_match)
+
+    def _act(self, method: str, path: str, body: dict[str, Any], if_match: str | None) -> Any:
         headers = {"Idempotency-Key": str(uuid.uuid4())}
         if if_match is not None:
             headers["If-Match"] = if_match
         for last in (False,) * (_TRIES - 1) + (True,):
             try:
-                return self._json("POST", path, body, headers)
+                return self._json(method, path, body, headers)
             except ApiError as exc:
                 if last or exc.status not in (0, 503):
                     raise

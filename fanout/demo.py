@@ -16,10 +16,12 @@ import subprocess
 import sys
 import tempfile
 import time
+import webbrowser
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any, Final
 
 from rich.console import Console
@@ -59,6 +61,18 @@ class DemoFailed(FanoutError):
     """A part did not start, or a phase did not complete in time."""
 
 
+class _Stopped(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM.
+
+    Not the KeyboardInterrupt itself: one that comes while a library executes code it has made, a dataclass or a named
+    tuple, has CPython end itself by SIGINT at the very end, whoever has caught it and whatever the status was to be.
+    """
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise _Stopped
+
+
 @dataclass(slots=True)
 class Stack:
     """What runs: where it is, and the children in the order they were started."""
@@ -88,9 +102,10 @@ def run_demo(config: DemoConfig, *, headless: bool, json_file: Path | None) -> i
     """Run the demo; return the exit status: 0 only if every device activated."""
     console = Console(stderr=True)
     # Ctrl-C and SIGTERM both leave through the context managers, which end every child.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
     try:
-        with _stack(config, console) as stack:
+        with _stack(config, console, open_console=not headless) as stack:
             if not headless:
                 _show(stack, config, console)
                 return 0
@@ -114,12 +129,17 @@ def run_demo(config: DemoConfig, *, headless: bool, json_file: Path | None) -> i
 
 
 @contextmanager
-def _stack(config: DemoConfig, console: Console) -> Iterator[Stack]:
-    """Start every process; end them, last one first, whatever happens."""
+def _stack(config: DemoConfig, console: Console, *, open_console: bool) -> Iterator[Stack]:
+    """Start every process; end them, last one first, whatever happens.
+
+    Args:
+        open_console: Nobody has to sign in to the control room, which has a wall of TVs; it is on loopback only.
+    """
     with ExitStack() as exits:
-        scratch = Path(tempfile.mkdtemp(prefix="fanout-demo-"))
-        exits.callback(shutil.rmtree, scratch, ignore_errors=True)
-        valkey = exits.enter_context(EmbeddedValkey())
+        with processes.signals_held():
+            scratch = Path(tempfile.mkdtemp(prefix="fanout-demo-"))
+            exits.callback(shutil.rmtree, scratch, ignore_errors=True)
+            valkey = exits.enter_context(EmbeddedValkey())
         api_key = secrets.token_urlsafe(32)
         environment = {
             # A gateway takes one kind of device key, and here that is ours.
@@ -133,24 +153,31 @@ def _stack(config: DemoConfig, console: Console) -> Iterator[Stack]:
 
         def start(name: str, *words: str) -> subprocess.Popen[bytes]:
             log = exits.enter_context((scratch / f"{name}.log").open("wb"))
-            child = processes.start(
-                [sys.executable, "-m", "fanout.cli", *words], env=environment, stdout=subprocess.PIPE, stderr=log
-            )
-            children[name] = child
-            exits.callback(_end, child)
+            command = [sys.executable, "-m", "fanout.cli", *words]
+            with processes.signals_held():
+                child = processes.start(command, env=environment, stdout=subprocess.PIPE, stderr=log)
+                children[name] = child
+                exits.callback(_end, child)
             return child
 
         def said(name: str, child: subprocess.Popen[bytes]) -> dict[str, str]:
             return _first_line(name, child, scratch / f"{name}.log")
 
         with console.status("starting the store, the control plane and the gateway"):
-            control = start("control", "control", "--port", "0", "--json", "--redis-url", valkey.url)
-            gateway = start(
-                "gateway", "gateway", "--port", "0", "--admin-port", "0", "--json", "--workers", str(config.workers),
+            control_words = ("control", "--port", "0", "--json", "--redis-url", valkey.url)
+            gateway_words = (
+                "gateway", "--port", "0", "--admin-port", "0", "--json", "--workers", str(config.workers),
                 "--drain-s", "0.5", "--drain-close-s", "0.5",
             )  # fmt: skip
-            control_url = said("control", control)["url"]
-            urls = said("gateway", gateway)
+            if open_console:
+                # The wall's devices are in a page, and that is told where the gateway is. Any origin may come, for
+                # nobody gets in without a token, and those are given to that page alone.
+                urls = said("gateway", start("gateway", *gateway_words, "--origins", "*"))
+                wall = ("--open-console", "--wall-gateway-url", urls["url"], "--wall-topic", TOPIC)
+                control_url = said("control", start("control", *control_words, *wall))["url"]
+            else:
+                control, gateway = start("control", *control_words), start("gateway", *gateway_words)
+                control_url, urls = said("control", control)["url"], said("gateway", gateway)
         tally_file = scratch / "tally.json"
         start(
             "swarm", "swarm", "--url", urls["url"], "--origin", control_url, "--devices", str(config.devices),
@@ -323,16 +350,24 @@ def _table(figures: dict[str, Any], console: Console) -> None:
 
 
 def _show(stack: Stack, config: DemoConfig, console: Console) -> None:
-    """Seed a campaign, say what to press, and show the fleet until Ctrl-C."""
+    """Seed a campaign, open the control room, say what to press, and show the fleet until Ctrl-C."""
     stack.api.post("/v1/campaigns", seeded_campaign())
     stack.api.post(f"/v1/campaigns/{CAMPAIGN}/prefetch", {"window_s": config.prefetch_window_s})
+    page = f"{stack.api.url}/campaigns/{CAMPAIGN}"
     console.print(f"\n{config.devices} devices are connecting and prefetching campaign [bold]{CAMPAIGN}[/].")
-    console.print("In another terminal, point the command line at this demo:\n")
+    console.print(f"\n  [bold]{page}[/]\n", highlight=False)
+    console.print("Wait until the gate is open, then hold the red button: every device shows LIVE at its own slot.")
+    console.print(f"For a wall of TVs in a window beside it, each a device too: [bold]{stack.api.url}/wall[/]")
+    console.print("Press Retract to take it back at once; move the window and the forecast answers before you press.")
+    console.print("Open the flight record afterwards: it has what was expected beside what came.\n")
+    console.print("Or press from another terminal:\n")
     for name in ("FANOUT_CONTROL_URL", "FANOUT_API_KEY"):
         console.print(f"  export {name}={stack.environment[name]}", highlight=False)
-    console.print(f"\nThen press:  fanout campaign activate {CAMPAIGN} live --window {config.activate_window_s:g}")
-    console.print(f"Take back:   fanout campaign retract {CAMPAIGN} --reason 'just trying'")
-    console.print(f"gateway {stack.gateway_url}, health and metrics {stack.admin_url}; Ctrl-C ends everything.\n")
+    console.print(
+        f"  fanout campaign activate {CAMPAIGN} live --window {config.activate_window_s:g}", highlight=False
+    )
+    console.print(f"\ngateway {stack.gateway_url}, health and metrics {stack.admin_url}; Ctrl-C ends everything.\n")
+    _open(page)
     with console.status("") as status:
         while True:
             stack.check()
@@ -343,3 +378,16 @@ def _show(stack: Stack, config: DemoConfig, console: Console) -> None:
                 f"{counts['ready']} ready, {counts['active']} active"
             )
             time.sleep(1)
+
+
+def _open(page: str) -> None:
+    """Open the page in this person's browser, if there is a person, and a screen to show it on."""
+    screen = sys.platform in ("darwin", "win32") or bool(
+        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    )
+    if not screen or not sys.stdout.isatty():
+        return
+    try:
+        webbrowser.open(page)
+    except (OSError, webbrowser.Error):
+        pass  # the address is on the terminal

@@ -3,34 +3,28 @@
 Owns the readiness gate. Knows nothing of HTTP; phases are `fanout.campaign`'s, and how a press takes effect
 is `fanout.control.pressing`'s.
 
-The gate holds for every activation: the first, the next stage, a widened canary, the event that moved. It
-does not hold for a retract, which must never wait.
+The gate holds for every activation: the first, the next stage, a widened canary. It does not hold for a retract,
+which must never wait, nor for what is armed already and only moves.
 """
 
 from __future__ import annotations
 
-from typing import Final
-
 import msgspec
-import structlog
-from redis.asyncio import Redis
 
 from fanout import campaign as lifecycle
-from fanout.bus.publisher import Publisher
-from fanout.campaign import Action, Activation, Campaign, PrefetchPlan, check_window
+from fanout import planning
+from fanout.campaign import Action, Activation, Campaign, PrefetchPlan
+from fanout.checks import check_window
 from fanout.control import publications, requests
 from fanout.control.config import ControlConfig
-from fanout.control.drafts import draft, same_definition
 from fanout.control.observe import Observer
 from fanout.control.pressing import Change, Press, Presser
-from fanout.control.readiness import Fleet, Readiness
-from fanout.control.requests import instant_ms, milliseconds
-from fanout.control.views import CampaignView, view
+from fanout.control.requests import check_text, instant_ms, milliseconds
+from fanout.control.views import CampaignView
 from fanout.errors import InvalidInput, Refused
+from fanout.readiness import Readiness
 from fanout.store.bundles import BundleStore
-from fanout.store.campaigns import REV_ACTIVATE, REV_PREFETCH, CampaignStore
-
-log: Final = structlog.get_logger("fanout.control")
+from fanout.store.campaigns import REV_ACTIVATE, REV_PREFETCH
 
 
 class GateRefused(Refused):
@@ -46,65 +40,20 @@ class GateRefused(Refused):
 
 
 class Actions:
-    """Everything that can be done to campaigns.
+    """The buttons that devices are told of.
 
     Args:
-        redis: Client of the primary.
-        config: Limits.
+        presser: How a press takes effect.
+        observer: Who is ready.
         bundles: Where content is.
+        config: Limits.
     """
 
-    def __init__(self, redis: Redis, config: ControlConfig, bundles: BundleStore) -> None:
-        self._config = config
+    def __init__(self, presser: Presser, observer: Observer, bundles: BundleStore, config: ControlConfig) -> None:
+        self._presser = presser
+        self._observer = observer
         self._bundles = bundles
-        self._campaigns = CampaignStore(redis)
-        self._publisher = Publisher(redis, safe_timeout_s=config.safe_timeout_s)
-        self._presser = Presser(self._campaigns, self._publisher, config)
-        self._observer = Observer(redis)
-
-    async def list(self) -> list[CampaignView]:
-        """Return every campaign. Raises StoreUnavailable."""
-        now_ms = await self._publisher.now_ms()
-        return [view(campaign, self._config, now_ms) for campaign in await self._campaigns.list()]
-
-    async def get(self, campaign_id: str) -> CampaignView:
-        """Return one campaign. Raises NotFound, StoreUnavailable."""
-        campaign = await self._campaigns.get(campaign_id)
-        return view(campaign, self._config, await self._publisher.now_ms())
-
-    async def readiness(self, campaign_id: str) -> Readiness:
-        """Return who is ready, and who has flipped. Raises NotFound, StoreUnavailable."""
-        campaign = await self._campaigns.get(campaign_id)
-        now_ms = await self._publisher.now_ms()
-        return await self._observer.readiness(lifecycle.advance(campaign, now_ms), now_ms)
-
-    async def fleet(self) -> Fleet:
-        """Return every gateway worker and their sums. Raises StoreUnavailable."""
-        return await self._observer.fleet(await self._publisher.now_ms())
-
-    async def create(self, request: requests.CreateCampaign, author: str) -> tuple[CampaignView, bool]:
-        """Create a campaign in draft.
-
-        Returns:
-            The campaign, and False if it existed already, asked for in the same words.
-        Raises:
-            InvalidInput: It cannot be stored as asked.
-            Refused: The id belongs to another campaign.
-            StoreUnavailable: The store did not answer; creating again is safe.
-        """
-        now_ms = await self._publisher.now_ms()
-        new = await draft(request, author, now_ms, self._bundles, self._config)
-        for content in new.contents:
-            await self._bundles.put(content)
-        if await self._campaigns.create(new.campaign):
-            log.info("campaign created", campaign=new.campaign.id, by=author)
-            return view(new.campaign, self._config, now_ms), True
-        existing = await self._campaigns.get(new.campaign.id)
-        if not same_definition(existing, new.campaign):
-            raise Refused(
-                f"campaign {existing.id} exists with other content, created by {existing.author}; choose another id"
-            )
-        return view(existing, self._config, now_ms), False
+        self._config = config
 
     async def prefetch(self, campaign_id: str, request: requests.PrefetchRequest, press: Press) -> CampaignView:
         """Publish a prefetch; see `Presser.press` for what it raises."""
@@ -123,7 +72,8 @@ class Actions:
     async def activate(self, campaign_id: str, request: requests.ActivateRequest, press: Press) -> CampaignView:
         """Publish an activation if the gate allows; see `Presser.press` for what it raises."""
         window_ms = check_window("activate", milliseconds(request.window_s), self._config.activate_window_ms_max)
-        if request.force and not request.reason.strip():
+        reason = check_text("reason", request.reason, lines=True).strip()
+        if request.force and not reason:
             raise InvalidInput("force was sent without a reason; say why in reason")
 
         async def change(campaign: Campaign, now_ms: int) -> Change:
@@ -133,19 +83,41 @@ class Actions:
                 at=instant_ms("at", request.at, request.in_s, now_ms, self._config.at_ahead_ms_max),
                 window_ms=window_ms,
                 share=request.share,
-                reason=request.reason.strip(),
+                reason=reason,
                 by=press.by,
             )
             # Phase and stage first: a campaign that cannot be activated has nothing to do with readiness.
             lifecycle.activated(campaign, activation, now_ms)
-            forced = await self._gate(campaign, request.force, now_ms)
+            readiness = await self._gate(campaign, request.force, now_ms)
+            forced = not readiness.met
             after = lifecycle.activated(campaign, msgspec.structs.replace(activation, forced=forced), now_ms)
             publication = publications.activate(
                 after, activation, request.miss or campaign.miss, press.bus_key, self._config
             )
-            return Change(after, publication, REV_ACTIVATE)
+            total = readiness.total
+            known = {"connected": total.connected, "ready": total.ready, "coverage": round(total.coverage, 4)}
+            return Change(after, publication, REV_ACTIVATE, known)
 
         return await self._presser.press(Action.ACTIVATE, campaign_id, press, change)
+
+    async def move(self, campaign_id: str, request: requests.MoveRequest, press: Press) -> CampaignView:
+        """Put the event at another time, also on devices if it is armed there; see `Presser.press`.
+
+        The gate has been passed already: only the time changes, and the event will not wait.
+        """
+
+        async def change(campaign: Campaign, now_ms: int) -> Change:
+            at = instant_ms("at", request.at, request.in_s, now_ms, self._config.at_ahead_ms_max)
+            after, activation = planning.moved(campaign, at, now_ms)
+            if activation is None:
+                return Change(after)
+            return Change(
+                after,
+                publications.activate(after, activation, campaign.miss, press.bus_key, self._config),
+                REV_ACTIVATE,
+            )
+
+        return await self._presser.press(Action.MOVE, campaign_id, press, change)
 
     async def cancel(self, campaign_id: str, press: Press) -> CampaignView:
         """Take back what is armed; see `Presser.press` for what it raises."""
@@ -159,7 +131,7 @@ class Actions:
     async def retract(self, campaign_id: str, request: requests.RetractRequest, press: Press) -> CampaignView:
         """Go back to the stage before, now; see `Presser.press` for what it raises."""
         window_ms = check_window("retract", milliseconds(request.window_s), self._config.retract_window_ms_max)
-        reason = request.reason.strip()
+        reason = check_text("reason", request.reason, lines=True).strip()
         if not reason:
             raise InvalidInput("reason is empty; say why the stage is retracted")
 
@@ -180,14 +152,12 @@ class Actions:
 
         return await self._presser.press(Action.CLOSE, campaign_id, press, change)
 
-    async def _gate(self, campaign: Campaign, force: bool, now_ms: int) -> bool:
-        """Return whether the gate had to be forced. Raises GateRefused."""
+    async def _gate(self, campaign: Campaign, force: bool, now_ms: int) -> Readiness:
+        """Return who is ready. Raises GateRefused if these are too few and nobody forces it."""
         readiness = await self._observer.readiness(lifecycle.advance(campaign, now_ms), now_ms)
-        if readiness.met:
-            return False
-        if not force:
+        if not readiness.met and not force:
             raise GateRefused(readiness)
-        return True
+        return readiness
 
     async def _contents(self, campaign: Campaign) -> dict[str, bytes]:
         """Return the content that may travel inline, after making sure that the rest can be fetched."""

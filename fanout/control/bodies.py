@@ -77,6 +77,15 @@ def decode(request: Request, raw: bytes, kind: type[T], *, optional: bool) -> T:
         raise Problem(400, "bad-json", "Not JSON", "The body is nested too deeply to be read.") from exc
 
 
+def query(request: Request, kind: type[T]) -> T:
+    """Return the query string as this struct. Raises Problem 422: its field, what is allowed, what was sent."""
+    sent = dict(request.query_params)
+    try:
+        return msgspec.convert(sent, kind, strict=False)
+    except msgspec.ValidationError as exc:
+        raise _wrong_shape(str(exc), msgspec.json.encode(sent), kind) from exc
+
+
 def _too_large(size: int, bytes_max: int) -> Problem:
     return Problem(
         413,

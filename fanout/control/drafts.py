@@ -3,29 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 from urllib.parse import urlsplit
 
 from fanout import limits, wire
 from fanout.bus.publication import Variant
-from fanout.campaign import SHA256, Campaign, check
+from fanout.campaign import Campaign
+from fanout.checks import SHA256, check
 from fanout.control.config import ControlConfig
-from fanout.control.requests import BundleInput, CreateCampaign
+from fanout.control.requests import BundleInput, CreateCampaign, check_text
 from fanout.errors import InvalidInput, NotFound
 from fanout.store.bundles import BundleStore, Content, canonical, check_stages, stages_of
-
-# What people decide when they create a campaign; the rest is its life.
-DEFINITION: Final = (
-    "id",
-    "title",
-    "topic",
-    "stages",
-    "variants",
-    "threshold",
-    "miss",
-    "shadow",
-    "retract_stage",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +21,6 @@ class Draft:
 
     campaign: Campaign
     contents: tuple[Content, ...]
-
-
-def same_definition(one: Campaign, other: Campaign) -> bool:
-    """Tell whether two campaigns were asked for in the same words."""
-    return all(getattr(one, name) == getattr(other, name) for name in DEFINITION)
 
 
 async def draft(
@@ -60,7 +42,7 @@ async def draft(
         variants.append(Variant(variant.match, bundle))
     campaign = Campaign(
         id=request.id,
-        title=request.title,
+        title=check_text("title", request.title),
         topic=request.topic,
         stages=tuple(request.stages),
         variants=tuple(variants),
@@ -68,7 +50,10 @@ async def draft(
         miss=request.miss,
         shadow=request.shadow,
         retract_stage=request.retract_stage or next(iter(request.stages), ""),
+        two_keys=request.two_keys,
+        origin_per_s=request.origin_per_s,
         author=author,
+        editors=(author,),
         created_ms=now_ms,
         updated_ms=now_ms,
     )
@@ -80,10 +65,10 @@ def _check_match(index: int, match: dict[str, str], attr_keys: tuple[str, ...]) 
     for name, value in match.items():
         if name not in attr_keys:
             raise InvalidInput(f"variants[{index}].match names {name[:80]!r}; devices have {', '.join(attr_keys)}")
-        if not 1 <= len(value) <= limits.ATTR_VALUE_CHARS_MAX:
+        if not 1 <= len(value) <= limits.ATTR_VALUE_CHARS_MAX or not value.isprintable():
             raise InvalidInput(
                 f"variants[{index}].match.{name} has {len(value)} characters; "
-                f"1 to {limits.ATTR_VALUE_CHARS_MAX} are allowed"
+                f"1 to {limits.ATTR_VALUE_CHARS_MAX} printable ones are allowed, as in tokens"
             )
 
 

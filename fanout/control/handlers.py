@@ -6,7 +6,7 @@ Thin on purpose: each calls one thing and dresses what it returns. Paths and rol
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -16,18 +16,21 @@ from starlette.responses import Response
 from fanout.control import origin
 from fanout.control.pressing import Press
 from fanout.control.services import Services
-from fanout.control.views import BundleView, CampaignList, CampaignView, Status
-from fanout.errors import StoreUnavailable
+from fanout.control.views import AuditList, BundleView, CampaignList, CampaignView, FlightList, Status
+from fanout.errors import NotFound, StoreUnavailable
 from fanout.store.bundles import canonical
+
+_REV_DIGITS_MAX: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request, after its caller and its body have been read."""
+    """One request, after its caller, its query and its body have been read."""
 
     request: Request
     services: Services
     press: Press
+    query: Any
     body: Any
 
     @property
@@ -39,7 +42,8 @@ def _json(value: Any, status: int = 200, headers: dict[str, str] | None = None) 
     return Response(msgspec.json.encode(value), status, headers=headers, media_type="application/json")
 
 
-def _campaign(view: CampaignView, status: int = 200) -> Response:
+def campaign_answer(view: CampaignView, status: int = 200) -> Response:
+    """Dress a campaign: its ETag, and where it is if it is new."""
     headers = {"ETag": view.etag}
     if status == 201:
         headers["Location"] = f"/v1/campaigns/{view.id}"
@@ -48,53 +52,107 @@ def _campaign(view: CampaignView, status: int = 200) -> Response:
 
 async def list(call: Call) -> Response:
     """Answer with every campaign."""
-    return _json(CampaignList(await call.services.actions.list()))
+    return _json(CampaignList(await call.services.watch.campaigns()))
 
 
 async def create(call: Call) -> Response:
     """Create a campaign: 201, or 200 if it was there already."""
-    view, created = await call.services.actions.create(call.body, call.press.by)
-    return _campaign(view, 201 if created else 200)
+    view, created = await call.services.plans.create(call.body, call.press)
+    return campaign_answer(view, 201 if created else 200)
 
 
 async def show(call: Call) -> Response:
     """Answer with one campaign."""
-    return _campaign(await call.services.actions.get(call.campaign_id))
+    return campaign_answer(await call.services.watch.get(call.campaign_id))
 
 
 async def prefetch(call: Call) -> Response:
     """Press prefetch."""
-    return _campaign(await call.services.actions.prefetch(call.campaign_id, call.body, call.press))
+    return campaign_answer(await call.services.actions.prefetch(call.campaign_id, call.body, call.press))
 
 
 async def activate(call: Call) -> Response:
     """Press activate."""
-    return _campaign(await call.services.actions.activate(call.campaign_id, call.body, call.press))
+    return campaign_answer(await call.services.actions.activate(call.campaign_id, call.body, call.press))
 
 
 async def cancel(call: Call) -> Response:
     """Press cancel."""
-    return _campaign(await call.services.actions.cancel(call.campaign_id, call.press))
+    return campaign_answer(await call.services.actions.cancel(call.campaign_id, call.press))
 
 
 async def retract(call: Call) -> Response:
     """Press retract."""
-    return _campaign(await call.services.actions.retract(call.campaign_id, call.body, call.press))
+    return campaign_answer(await call.services.actions.retract(call.campaign_id, call.body, call.press))
 
 
 async def close(call: Call) -> Response:
     """Press close."""
-    return _campaign(await call.services.actions.close(call.campaign_id, call.press))
+    return campaign_answer(await call.services.actions.close(call.campaign_id, call.press))
+
+
+async def edit(call: Call) -> Response:
+    """Replace a campaign's definition."""
+    return campaign_answer(await call.services.plans.edit(call.campaign_id, call.body, call.press))
+
+
+async def approve(call: Call) -> Response:
+    """Turn the second key."""
+    return campaign_answer(await call.services.plans.approve(call.campaign_id, call.press))
+
+
+async def schedule(call: Call) -> Response:
+    """Have it happen by itself."""
+    return campaign_answer(await call.services.plans.schedule(call.campaign_id, call.body, call.press))
+
+
+async def unschedule(call: Call) -> Response:
+    """Leave it to people again."""
+    return campaign_answer(await call.services.plans.unschedule(call.campaign_id, call.press))
+
+
+async def move(call: Call) -> Response:
+    """Put the event at another time."""
+    return campaign_answer(await call.services.actions.move(call.campaign_id, call.body, call.press))
+
+
+async def forecast(call: Call) -> Response:
+    """Answer with what would happen."""
+    return _json(await call.services.watch.forecast(call.campaign_id, call.query))
+
+
+async def flights(call: Call) -> Response:
+    """Answer with a campaign's flight records."""
+    await call.services.watch.record(call.campaign_id)
+    return _json(FlightList(await call.services.flights.list(call.campaign_id)))
+
+
+async def flight(call: Call) -> Response:
+    """Answer with one flight record."""
+    rev = call.request.path_params["rev"]
+    if not rev.isdecimal() or len(rev) > _REV_DIGITS_MAX:
+        raise NotFound(f"{rev[:80]!r} is no revision; the campaign's list of flights names those there are")
+    return _json(await call.services.flights.get(call.campaign_id, int(rev)))
+
+
+async def audit(call: Call) -> Response:
+    """Answer with what was done."""
+    return _json(AuditList(await call.services.watch.done(call.query.campaign, call.query.count)))
+
+
+async def audit_chain(call: Call) -> Response:
+    """Answer with the chain itself."""
+    return _json(await call.services.watch.chain(call.query.start))
 
 
 async def readiness(call: Call) -> Response:
     """Answer with who is ready."""
-    return _json(await call.services.actions.readiness(call.campaign_id))
+    return _json(await call.services.watch.readiness(call.campaign_id))
 
 
 async def fleet(call: Call) -> Response:
     """Answer with every worker."""
-    return _json(await call.services.actions.fleet())
+    return _json(await call.services.watch.fleet())
 
 
 async def upload(call: Call) -> Response:

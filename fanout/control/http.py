@@ -1,13 +1,15 @@
 """The app: serves the route table. Owns the order of checks, and what every answer has in common.
 
-For each request: route, caller, role, body, key, then the operation. Errors become problems in one place.
+For each request: route, caller, role, query, body, key, then the operation. Errors become problems in one place.
 """
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 import traceback
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import structlog
@@ -18,10 +20,10 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from fanout.control import auth, bodies, idempotency, openapi, problems
+from fanout.control import auth, bodies, idempotency, openapi, origin, problems, webhook
 from fanout.control.config import ControlConfig
 from fanout.control.handlers import Call
 from fanout.control.metrics import Metrics
@@ -33,19 +35,23 @@ from fanout.errors import FanoutError
 
 _ROUTE: Final = "fanout.route"
 _UNMATCHED: Final = "unmatched"
+_HSTS: Final = "max-age=31536000"  # a year
 _VERSION: Final = re.compile(r'"([0-9]{1,15})"')
 
 log: Final = structlog.get_logger("fanout.control")
 
+Extra = Callable[[Services], Sequence[BaseRoute]]
 
-def create_app(redis: Redis, config: ControlConfig) -> Starlette:
+
+def create_app(redis: Redis, config: ControlConfig, extra: Extra | None = None) -> Starlette:
     """Return the control plane as an ASGI app.
 
     Args:
         redis: Client of the primary; the caller closes it after the app has ended.
         config: Limits.
+        extra: Given the app's services, what it serves besides the API. None serves the API alone.
     """
-    services = Services(redis, config, openapi.document(OPERATIONS))
+    services = Services(redis, config, openapi.document(OPERATIONS), webhook.key_from_environment())
     by_path: dict[str, dict[str, Operation]] = {}
     for operation in OPERATIONS:
         by_path.setdefault(operation.path, {})[operation.method] = operation
@@ -53,13 +59,16 @@ def create_app(redis: Redis, config: ControlConfig) -> Starlette:
         routes=[
             Route(path, _endpoint(services, operations), methods=list(operations))
             for path, operations in by_path.items()
-        ],
+        ]
+        + list(extra(services) if extra is not None else ()),
         middleware=[Middleware(Shell, metrics=services.metrics)],
         exception_handlers={HTTPException: _problem, FanoutError: _problem},
     )
     # A redirect would make a client repeat its POST elsewhere, or drop its key; a 404 says what is wrong.
     app.router.redirect_slashes = False
     app.state.services = services
+    # Set by whoever runs the app when it is to end: answers that never end by themselves end then.
+    app.state.ending = asyncio.Event()
     return app
 
 
@@ -88,15 +97,16 @@ def _endpoint(services: Services, operations: dict[str, Operation]) -> Any:
 async def _serve(request: Request, operation: Operation, services: Services) -> Response:
     by = ""
     if operation.role is not None:
-        by = (await auth.caller(request, services.keys, operation.role)).name
+        by = (await auth.caller(request, services, operation.role)).name
     elif operation.name == "bundle" and request.method == "GET":
         services.metrics.origin.inc()
+    query = bodies.query(request, operation.query) if operation.query is not None else None
     body = await _body(request, operation, services.config)
     if not operation.keyed:
-        return await operation.handler(Call(request, services, Press(by, "", ""), body))
+        return await operation.handler(Call(request, services, Press(by, "", ""), query, body))
     key, digest = idempotency.key_of(request), idempotency.digest_of(request, body)
     if_match = _if_match(request) if operation.press else None
-    call = Call(request, services, Press(by, key, digest, if_match), body)
+    call = Call(request, services, Press(by, key, digest, if_match), query, body)
     started = time.perf_counter()
     response = await idempotency.once(services.replies, by, key, digest, lambda: operation.handler(call))
     if operation.press:
@@ -105,7 +115,7 @@ async def _serve(request: Request, operation: Operation, services: Services) -> 
 
 
 async def _body(request: Request, operation: Operation, config: ControlConfig) -> Any:
-    if operation.body is None:
+    if operation.body is None or operation.signed:
         return None
     bytes_max = config.content_body_bytes_max if operation.content else config.action_body_bytes_max
     raw = await bodies.read(request, bytes_max, config.body_timeout_s)
@@ -150,7 +160,10 @@ class Shell:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                _secure(MutableHeaders(scope=message))
+                headers = MutableHeaders(scope=message)
+                if scope.get(_ROUTE) == origin.ROUTE:
+                    headers.update(origin.OPEN)
+                _secure(headers, scope["scheme"])
             await send(message)
 
         try:
@@ -163,9 +176,12 @@ class Shell:
             self._metrics.requests.labels(scope.get(_ROUTE, _UNMATCHED), str(status)).inc()
 
 
-def _secure(headers: MutableHeaders) -> None:
+def _secure(headers: MutableHeaders, scheme: str) -> None:
     headers["X-Content-Type-Options"] = "nosniff"
     headers.setdefault("Cache-Control", "no-store")
     headers.setdefault("Referrer-Policy", "no-referrer")
     # Answers are data: a browser that is led here renders nothing and runs nothing.
     headers.setdefault("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+    headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
+    if scheme == "https":  # as the terminator before us says, if it is one we trust; over http it would be ignored
+        headers.setdefault("Strict-Transport-Security", _HSTS)

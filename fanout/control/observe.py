@@ -1,4 +1,4 @@
-"""Reading what the fleet says of itself out of the store, for `fanout.control.readiness` to add up."""
+"""Reading what the fleet says of itself out of the store, for `fanout.readiness` to add up."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from redis.asyncio import Redis
 from fanout import keyspace
 from fanout.bus import presence
 from fanout.bus.entry import rev_of
+from fanout.bus.presence import WorkerRecord
 from fanout.campaign import Campaign
 from fanout.connect import store_errors
-from fanout.control.readiness import Fleet, Readiness, fleet, readiness
+from fanout.readiness import Fleet, Readiness, fleet, readiness
 
 
 class Observer:
@@ -26,9 +27,13 @@ class Observer:
 
     async def readiness(self, campaign: Campaign, now_ms: int) -> Readiness:
         """Return one campaign across the fleet. Raises StoreUnavailable."""
+        return (await self.both(campaign, now_ms))[0]
+
+    async def both(self, campaign: Campaign, now_ms: int) -> tuple[Readiness, list[WorkerRecord]]:
+        """Return one campaign across the fleet, and what it was added up from. Raises StoreUnavailable."""
         with store_errors():
             records = await presence.read_all(self._redis)
-        return readiness(campaign, records, now_ms)
+        return readiness(campaign, records, now_ms), records
 
     async def fleet(self, now_ms: int) -> Fleet:
         """Return every worker and their sums. Raises StoreUnavailable."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from fanout import __version__, limits
-from fanout.store.keys import Role
+from fanout.roles import Role
 
 if TYPE_CHECKING:
     from fanout.control.routes import Operation
@@ -30,6 +30,7 @@ _PROBLEM: Final[dict[str, Any]] = {
 }
 _PATH_PARAMETERS: Final[dict[str, dict[str, Any]]] = {
     "id": {"type": "string", "maxLength": limits.NAME_CHARS_MAX},
+    "rev": {"type": "integer"},
     "sha256": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
 }
 _IDEMPOTENCY_KEY: Final[dict[str, Any]] = {
@@ -76,7 +77,10 @@ def document(operations: Iterable[Operation]) -> bytes:
             "paths": paths,
             "components": {
                 "schemas": {**schemas, "Problem": _PROBLEM},
-                "securitySchemes": {"apiKey": {"type": "http", "scheme": "bearer"}},
+                "securitySchemes": {
+                    "apiKey": {"type": "http", "scheme": "bearer"},
+                    "webhook": {"type": "apiKey", "in": "header", "name": "webhook-signature"},
+                },
             },
         }
     )
@@ -88,7 +92,7 @@ def _operation(operation: Operation, *, head: bool = False) -> dict[str, Any]:
         "summary": operation.summary,
         "parameters": _parameters(operation),
         "responses": _responses(operation, head),
-        "security": [] if operation.role is None else [{"apiKey": []}],
+        "security": [{"webhook": []}] if operation.signed else [] if operation.role is None else [{"apiKey": []}],
     }
     if operation.role is not None:
         above = [role for role in Role if role.includes(operation.role)]
@@ -106,6 +110,8 @@ def _parameters(operation: Operation) -> list[dict[str, Any]]:
         {"name": name, "in": "path", "required": True, "schema": _PATH_PARAMETERS[name]}
         for name in _PARAMETER.findall(operation.path)
     ]
+    if operation.query is not None:
+        parameters += [_query_parameter(field) for field in msgspec.structs.fields(operation.query)]
     if operation.keyed:
         parameters.append(_IDEMPOTENCY_KEY)
     if operation.press:
@@ -113,6 +119,13 @@ def _parameters(operation: Operation) -> list[dict[str, Any]]:
     if operation.name == "bundle":
         parameters.append(_IF_NONE_MATCH)
     return parameters
+
+
+def _query_parameter(field: msgspec.structs.FieldInfo) -> dict[str, Any]:
+    schema = msgspec.json.schema(field.type)
+    if not field.required:
+        schema["default"] = field.default
+    return {"name": field.encode_name, "in": "query", "required": field.required, "schema": schema}
 
 
 def _responses(operation: Operation, head: bool) -> dict[str, Any]:

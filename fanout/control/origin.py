@@ -10,13 +10,18 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from fanout.campaign import SHA256
+from fanout.checks import SHA256
 from fanout.errors import NotFound
 from fanout.store.bundles import BundleStore
 
+ROUTE: Final = "/v1/bundles/{sha256}"
 _YEAR: Final = "public, max-age=31536000, immutable"
-# A browser device lives on another origin than its bundles.
-_OPEN: Final = {"Access-Control-Allow-Origin": "*", "Cross-Origin-Resource-Policy": "cross-origin"}
+# A browser device lives on another origin than its bundles; it may read refusals too, and when to come back.
+OPEN: Final = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Expose-Headers": "Retry-After",
+    "Cross-Origin-Resource-Policy": "cross-origin",
+}
 
 
 async def answer(request: Request, bundles: BundleStore, sha256: str) -> Response:
@@ -29,7 +34,7 @@ async def answer(request: Request, bundles: BundleStore, sha256: str) -> Respons
     if not SHA256.fullmatch(sha256):
         raise NotFound(f"a bundle is named by 64 lower-case hex digits, not {sha256[:80]!r}")
     data = await bundles.get(sha256)
-    headers = {"ETag": f'"{sha256}"', "Cache-Control": _YEAR, **_OPEN}
+    headers = {"ETag": f'"{sha256}"', "Cache-Control": _YEAR}
     if _has(request.headers.get("if-none-match", ""), sha256):
         return Response(status_code=304, headers=headers)
     return Response(data, headers=headers, media_type="application/json")

@@ -1,4 +1,4 @@
-"""How a press takes effect, once: read the record, change it, publish both in one step, be sure.
+"""How a press takes effect, once: read the record, change it, write and publish in one step, be sure.
 
 Owns racing presses and repeated keys. Knows nothing of HTTP, nor of what the buttons mean.
 
@@ -9,8 +9,8 @@ it finds, as if it had come a moment later. A caller who sent If-Match is told i
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 import structlog
 
@@ -18,9 +18,11 @@ from fanout.bus.publication import Cancelled, Publication
 from fanout.bus.publisher import Publisher, Receipt, Record
 from fanout.campaign import Action, Campaign, Phase, advance
 from fanout.connect import store_errors
+from fanout.control.auditing import CREATE, details
 from fanout.control.config import ControlConfig
 from fanout.control.views import CampaignView, view
-from fanout.errors import InvalidInput, OutcomeUnknown, Refused, TooLate, VersionConflict
+from fanout.errors import ChainMoved, InvalidInput, OutcomeUnknown, Refused, TooLate, VersionConflict
+from fanout.store.audit import AuditStore
 from fanout.store.campaigns import CampaignStore, record, with_rev
 
 # Presses are a few a second; whoever loses this often in a row is racing a machine.
@@ -65,12 +67,15 @@ class Change:
     """A campaign as it will be, and what tells devices so.
 
     Attributes:
+        publication: None if devices are not told.
         rev_field: Where the record keeps the publication's revision, "" for nowhere.
+        known: What was known when it was decided, for the audit chain.
     """
 
     campaign: Campaign
-    publication: Publication
+    publication: Publication | None = None
     rev_field: str = ""
+    known: dict[str, Any] = field(default_factory=dict)
 
 
 # Given the record and the store's clock (Unix ms); called again if the record changed meanwhile.
@@ -82,14 +87,39 @@ class Presser:
 
     Args:
         campaigns: The records.
+        audit: What was done, in order.
         publisher: The log.
         config: For what callers are shown.
     """
 
-    def __init__(self, campaigns: CampaignStore, publisher: Publisher, config: ControlConfig) -> None:
+    def __init__(
+        self, campaigns: CampaignStore, audit: AuditStore, publisher: Publisher, config: ControlConfig
+    ) -> None:
         self._campaigns = campaigns
+        self._audit = audit
         self._publisher = publisher
         self._config = config
+
+    async def create(self, campaign: Campaign, press: Press) -> bool:
+        """Store a new campaign.
+
+        Returns:
+            False if one with this id exists already; it is left alone.
+        Raises:
+            StoreUnavailable: The store did not answer. Creating again is safe.
+        """
+        for _ in range(_TRIES):
+            head = await self._audit.head()
+            entry = head.follow(**_told(CREATE, press, campaign.created_ms, Change(campaign)))
+            try:
+                await self._campaigns.write(campaign.id, record(0, campaign, entry))
+            except VersionConflict:
+                return False
+            except ChainMoved:
+                continue
+            log.info("campaign created", campaign=campaign.id, by=press.by)
+            return True
+        raise ChainMoved
 
     async def press(self, action: Action, campaign_id: str, press: Press, change: Changer) -> CampaignView:
         """Apply a change to the newest record and publish it, once for the press's key.
@@ -112,10 +142,16 @@ class Presser:
                 if first is not None:
                     return await self._repeat(campaign, press, first)
                 _check_version(press, campaign)
+                head = await self._audit.head()
                 now_ms = max(await self._publisher.now_ms(), not_before_ms)
                 changed = await change(campaign, now_ms)
-                written = record(campaign, changed.campaign, changed.rev_field, _deadline_ms(campaign, now_ms))
-                receipt = await self._publish(press, changed.publication, written)
+                entry = head.follow(**_told(action, press, now_ms, changed))
+                written = record(
+                    campaign.version, changed.campaign, entry, changed.rev_field, _deadline_ms(campaign, now_ms)
+                )
+                receipt = await self._write(press, changed, written)
+            except ChainMoved:
+                continue
             except VersionConflict as exc:
                 if exc.sent == press.if_match:
                     raise
@@ -124,12 +160,26 @@ class Presser:
                 # ahead of the store's clock (after a failover), and they are what devices go by.
                 not_before_ms = exc.now_ms
             else:
-                if receipt.repeated:
-                    return await self._told(campaign_id, receipt)
-                log.info("published", action=action.value, campaign=campaign_id, rev=receipt.rev, by=press.by)
-                after = with_rev(changed.campaign, changed.rev_field, receipt.rev)
-                return view(after, self._config, now_ms, receipt.rev)
+                return await self._done(action, press, changed, receipt, now_ms)
         raise Refused(f"campaign {campaign_id} was changed by others {_TRIES} times meanwhile; read it and try again")
+
+    async def _write(self, press: Press, changed: Change, written: Record) -> Receipt | None:
+        if changed.publication is None:
+            await self._campaigns.write(changed.campaign.id, written)
+            return None
+        return await self._publish(press, changed.publication, written)
+
+    async def _done(
+        self, action: Action, press: Press, changed: Change, receipt: Receipt | None, now_ms: int
+    ) -> CampaignView:
+        campaign = changed.campaign
+        if receipt is None:
+            log.info("changed", action=action.value, campaign=campaign.id, by=press.by)
+            return view(campaign, self._config, now_ms)
+        if receipt.repeated:
+            return await self._told(campaign.id, receipt)
+        log.info("published", action=action.value, campaign=campaign.id, rev=receipt.rev, by=press.by)
+        return view(with_rev(campaign, changed.rev_field, receipt.rev), self._config, now_ms, receipt.rev)
 
     async def _publish(self, press: Press, publication: Publication, written: Record) -> Receipt:
         try:
@@ -158,6 +208,19 @@ class Presser:
     async def _told(self, campaign_id: str, receipt: Receipt) -> CampaignView:
         campaign = await self._campaigns.get(campaign_id)
         return view(campaign, self._config, await self._publisher.now_ms(), receipt.rev)
+
+
+def _told(action: str, press: Press, now_ms: int, changed: Change) -> dict[str, Any]:
+    """Return what the audit chain's entry says."""
+    after = changed.campaign
+    return {
+        "at": now_ms,
+        "by": press.by,
+        "action": str(action),
+        "campaign": after.id,
+        "version": after.version,
+        "details": {**details(action, after), **changed.known, "key": press.key},
+    }
 
 
 def _deadline_ms(campaign: Campaign, now_ms: int) -> int | None:

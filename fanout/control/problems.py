@@ -6,6 +6,7 @@ store or a secret.
 
 from __future__ import annotations
 
+import math
 import random
 from typing import Any, Final
 
@@ -64,9 +65,9 @@ class Problem(FanoutError):
         )
 
 
-def retry_after() -> dict[str, str]:
-    """Return the header that spreads those who come back."""
-    return {"Retry-After": str(random.randint(*_RETRY_AFTER_S))}
+def retry_after(least_s: float = 0.0) -> dict[str, str]:
+    """Return the header that spreads those who come back, none of them sooner than this."""
+    return {"Retry-After": str(math.ceil(least_s) + random.randint(*_RETRY_AFTER_S))}
 
 
 def internal() -> Problem:

@@ -21,6 +21,16 @@ def may_inline(bundle: wire.Bundle) -> bool:
     return bundle.url is None and bundle.bytes <= limits.INLINE_BYTES_MAX
 
 
+def travels_inline(campaign: Campaign) -> list[bool]:
+    """Return of each variant whether its bundle travels inside the prefetch, first come, first served."""
+    left = limits.INLINE_BYTES_PER_PUBLICATION_MAX
+    inline: list[bool] = []
+    for variant in campaign.variants:
+        inline.append(may_inline(variant.bundle) and variant.bundle.bytes <= left)
+        left -= variant.bundle.bytes if inline[-1] else 0
+    return inline
+
+
 def prefetch(
     campaign: Campaign, plan: PrefetchPlan, contents: Mapping[str, bytes], key: str, config: ControlConfig
 ) -> Prefetched:
@@ -30,12 +40,10 @@ def prefetch(
         contents: Canonical bytes by SHA-256, of those bundles that `may_inline`.
         key: The bus's idempotency key.
     """
-    left = limits.INLINE_BYTES_PER_PUBLICATION_MAX
     variants: list[Variant] = []
-    for variant, told in zip(campaign.variants, with_urls(campaign.variants, config), strict=True):
-        bundle = told.bundle
-        if may_inline(variant.bundle) and bundle.bytes <= left:
-            left -= bundle.bytes
+    for variant, inline in zip(with_urls(campaign.variants, config), travels_inline(campaign), strict=True):
+        bundle = variant.bundle
+        if inline:
             bundle = msgspec.structs.replace(bundle, inline=contents[bundle.sha256].decode())
         variants.append(msgspec.structs.replace(variant, bundle=bundle))
     return Prefetched(

@@ -6,6 +6,7 @@ Seconds are for people, so requests have ``…_s``; inside and in answers everyt
 from __future__ import annotations
 
 import datetime
+import re
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct, field
@@ -17,8 +18,12 @@ from fanout.errors import InvalidInput
 Seconds = Annotated[float, Meta(description="Seconds; fractions are allowed.")]
 Instant = Annotated[int | str, Meta(description="Unix milliseconds, or ISO 8601 with a zone: 2026-07-01T20:00:00Z.")]
 Reason = Annotated[str, Meta(max_length=limits.REASON_CHARS_MAX, description="Why; it is kept with the activation.")]
+# Unless asked otherwise: long enough before the instant that a worker which was restarting has it too.
+ARM_AHEAD_S = 60.0
 # No number of seconds that is meant seriously has more milliseconds; beyond it floats stop being exact.
 _SECONDS_MAX = 1e12
+# Control characters move a terminal's cursor or end a line in a log; direction overrides show a text as another.
+_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class BundleInput(Struct, forbid_unknown_fields=True):
@@ -56,6 +61,8 @@ class CreateCampaign(Struct, forbid_unknown_fields=True, kw_only=True):
     miss: wire.Miss = "fetch"
     shadow: bool = False
     retract_stage: str | None = None
+    two_keys: bool = False
+    origin_per_s: float = limits.ORIGIN_PER_S_DEFAULT
 
 
 class UploadBundle(Struct, forbid_unknown_fields=True):
@@ -98,8 +105,77 @@ class RetractRequest(Struct, forbid_unknown_fields=True, kw_only=True):
     window_s: Seconds = 0.0
 
 
+class EventMoved(Struct, forbid_unknown_fields=True, kw_only=True):
+    """From the production's own schedule: this campaign's event is at another time."""
+
+    campaign: str
+    at: Instant
+
+
+class ScheduleRequest(Struct, forbid_unknown_fields=True, kw_only=True):
+    """The stage happens at ``at``, or in ``in_s`` seconds, by itself.
+
+    Attributes:
+        window_s: The activation's.
+        arm_ahead_s: How long before its instant the activation is published and sits on the devices.
+        prefetch_at: When the prefetch is published; None if it has been, or people will.
+        prefetch_window_s: The prefetch's.
+    """
+
+    stage: str
+    window_s: Seconds
+    at: Instant | None = None
+    in_s: Seconds | None = None
+    arm_ahead_s: Seconds = ARM_AHEAD_S
+    prefetch_at: Instant | None = None
+    prefetch_window_s: Seconds = 0.0
+
+
+class MoveRequest(Struct, forbid_unknown_fields=True, kw_only=True):
+    """The event is at another time: ``at``, or ``in_s`` seconds from now."""
+
+    at: Instant | None = None
+    in_s: Seconds | None = None
+
+
+class ForecastQuery(Struct, forbid_unknown_fields=True, kw_only=True):
+    """An activation that is being thought about: over this window, in so many seconds, of this share."""
+
+    window_s: Annotated[float, Meta(ge=0)]
+    in_s: Annotated[float, Meta(ge=0)] = 0.0
+    share: Annotated[float, Meta(gt=0, le=1)] = 1.0
+    miss: wire.Miss | None = None
+
+
+class AuditQuery(Struct, forbid_unknown_fields=True, kw_only=True):
+    """The newest entries of the audit chain: so many, of this campaign or of all."""
+
+    campaign: str | None = None
+    count: Annotated[int, Meta(ge=1, le=limits.AUDIT_ENTRIES_SHOWN_MAX)] = 100
+
+
+class ChainQuery(Struct, forbid_unknown_fields=True, kw_only=True):
+    """The audit chain's lines from this place on, from 0."""
+
+    start: Annotated[int, Meta(ge=0)] = 0
+
+
 class NothingMore(Struct, forbid_unknown_fields=True):
     """This action takes no fields; the body may be left out."""
+
+
+def check_text(name: str, text: str, *, lines: bool = False) -> str:
+    """Return what a person wrote, as it was written: whoever shows it escapes it.
+
+    Args:
+        name: The field's, for messages.
+        lines: It may have several lines.
+    Raises:
+        InvalidInput: It holds a character that is not to be seen, but changes how others are.
+    """
+    if found := _UNSEEN.search(text.replace("\n", "").replace("\t", "") if lines else text):
+        raise InvalidInput(f"{name} holds the character {found[0]!r}; send text without control characters")
+    return text
 
 
 def milliseconds(seconds: float) -> int:

@@ -11,11 +11,13 @@ from typing import Any, Final
 
 from starlette.responses import Response
 
-from fanout.control import handlers, requests
+from fanout.control import handlers, origin, requests, webhook
+from fanout.control.forecasting import ForecastView
 from fanout.control.handlers import Call
-from fanout.control.readiness import Fleet, Readiness
-from fanout.control.views import BundleView, CampaignList, CampaignView, Status
-from fanout.store.keys import Role
+from fanout.control.views import AuditChain, AuditList, BundleView, CampaignList, CampaignView, FlightList, Status
+from fanout.readiness import Fleet, Readiness
+from fanout.roles import Role
+from fanout.store.flights import Flight
 
 Handler = Callable[[Call], Awaitable[Response]]
 
@@ -26,6 +28,7 @@ class Operation:
 
     Attributes:
         role: What the caller must be, None for anybody.
+        query: Struct of the query string, None if it has none.
         body: Struct of the request's body, None if it has none.
         body_optional: An empty body stands for ``{}``.
         content: The body may hold bundles, and be as long as they are.
@@ -33,6 +36,7 @@ class Operation:
         answers: What each success status means.
         keyed: Takes an Idempotency-Key.
         press: A button: takes If-Match, is timed, answers with an ETag.
+        signed: The body is signed instead of its sender being known; its handler reads it, and checks that first.
     """
 
     method: str
@@ -41,6 +45,7 @@ class Operation:
     summary: str
     handler: Handler
     role: Role | None = None
+    query: type[Any] | None = None
     body: type[Any] | None = None
     body_optional: bool = False
     content: bool = False
@@ -48,6 +53,7 @@ class Operation:
     answers: dict[int, str] = field(default_factory=lambda: {200: "Done."})
     keyed: bool = False
     press: bool = False
+    signed: bool = False
 
 
 def _button(
@@ -124,6 +130,93 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         requests.RetractRequest,
     ),
     _button("close", Role.PUBLISHER, "End the campaign; devices drop its content", handlers.close),
+    _button("approve", Role.EDITOR, "The second key, turned by somebody who has not written it", handlers.approve),
+    _button(
+        "schedule",
+        Role.PUBLISHER,
+        "Prefetch, arm and instant happen by themselves",
+        handlers.schedule,
+        requests.ScheduleRequest,
+    ),
+    _button("unschedule", Role.PUBLISHER, "Nothing happens by itself any more", handlers.unschedule),
+    _button(
+        "move",
+        Role.PUBLISHER,
+        "The event is at another time: everything that is scheduled or armed moves with it",
+        handlers.move,
+        requests.MoveRequest,
+    ),
+    Operation(
+        method="PUT",
+        path="/v1/campaigns/{id}",
+        name="editCampaign",
+        summary="Replace a campaign's definition; it is a draft again, and no longer approved",
+        handler=handlers.edit,
+        role=Role.EDITOR,
+        body=requests.CreateCampaign,
+        content=True,
+        answer=CampaignView,
+        keyed=True,
+        press=True,
+    ),
+    Operation(
+        method="GET",
+        path="/v1/campaigns/{id}/forecast",
+        name="forecast",
+        summary="What would happen if it were activated now: how long, what the origin sees, which window is safe",
+        handler=handlers.forecast,
+        role=Role.VIEWER,
+        query=requests.ForecastQuery,
+        answer=ForecastView,
+    ),
+    Operation(
+        method="POST",
+        path="/v1/hooks/event",
+        name="eventMoved",
+        summary="Signed, by the production's own schedule: the event is at another time",
+        handler=webhook.event,
+        body=requests.EventMoved,
+        signed=True,
+        answer=CampaignView,
+    ),
+    Operation(
+        method="GET",
+        path="/v1/campaigns/{id}/flights",
+        name="listFlights",
+        summary="Flight records of a campaign's activations, the newest first",
+        handler=handlers.flights,
+        role=Role.VIEWER,
+        answer=FlightList,
+    ),
+    Operation(
+        method="GET",
+        path="/v1/campaigns/{id}/flights/{rev}",
+        name="flight",
+        summary="What was expected of one activation, and second by second what came of it",
+        handler=handlers.flight,
+        role=Role.VIEWER,
+        answer=Flight,
+    ),
+    Operation(
+        method="GET",
+        path="/v1/audit",
+        name="audit",
+        summary="Who did what and when, the newest first",
+        handler=handlers.audit,
+        role=Role.VIEWER,
+        query=requests.AuditQuery,
+        answer=AuditList,
+    ),
+    Operation(
+        method="GET",
+        path="/v1/audit/chain",
+        name="auditChain",
+        summary="The audit chain's lines, to verify or to keep elsewhere",
+        handler=handlers.audit_chain,
+        role=Role.VIEWER,
+        query=requests.ChainQuery,
+        answer=AuditChain,
+    ),
     Operation(
         method="GET",
         path="/v1/campaigns/{id}/readiness",
@@ -156,7 +249,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     ),
     Operation(
         method="GET",
-        path="/v1/bundles/{sha256}",
+        path=origin.ROUTE,
         name="bundle",
         summary="A bundle's canonical bytes, immutable; made to stand behind a CDN",
         handler=handlers.bundle,

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Final
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+from typing import Any, Final
 
 import uvicorn
 
+from fanout.bus.tasks import until_ended
 from fanout.connect import connect
-from fanout.control.config import ControlConfig
+from fanout.console.app import routes
+from fanout.control.config import ControlConfig, is_loopback
+from fanout.control.connections import Connection
 from fanout.control.http import create_app
+from fanout.control.services import Services
 from fanout.errors import InvalidInput
 
 # Devices after a prefetch and a load balancer's pool may all connect at once; the kernel caps it anyway.
@@ -27,9 +33,10 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 class _Server(uvicorn.Server):
     """Uvicorn without its own signal handlers, which end the process by the signal instead of returning."""
 
-    def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, started: Callable[[], None], ending: asyncio.Event) -> None:
         super().__init__(config)
         self._on_started = started
+        self._ending = ending
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -39,6 +46,11 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             self._on_started()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # Open pages hold a stream each, and it would be waited for.
+        self._ending.set()
+        await super().shutdown(sockets)
 
 
 async def serve(
@@ -55,28 +67,53 @@ async def serve(
     Raises:
         InvalidInput: The address or the URL cannot be used; one line says why.
     """
+    if config.open_console and not is_loopback(host):
+        raise InvalidInput(
+            f"an open console on {host} would make everybody who reaches it an admin; choose a --host of this "
+            "machine's own, such as 127.0.0.1, or leave out --open-console"
+        )
     redis = connect(redis_url)
     try:
         listener = _listen(host, port)
         bound = int(listener.getsockname()[1])
+        connection: Any = partial(
+            Connection, head_timeout_s=config.head_timeout_s, answer_timeout_s=config.answer_timeout_s
+        )
+        app = create_app(redis, config, routes)
         settings = uvicorn.Config(
-            create_app(redis, config),
-            http="h11",
+            app,
+            http=connection,
             ws="none",
             lifespan="off",
             log_config=None,
+            # Below it, every request that is no HTTP is a line, and anybody can send those.
+            log_level=logging.ERROR,
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=_GRACE_S,
         )
-        server = _Server(settings, lambda: on_started(bound))
+        server = _Server(settings, lambda: on_started(bound), app.state.ending)
         try:
             with _signals(server):
-                await _run(server, listener)
+                async with _beside(app.state.services):
+                    await _run(server, listener)
         finally:
             listener.close()
     finally:
         await redis.aclose()
+
+
+@asynccontextmanager
+async def _beside(services: Services) -> AsyncIterator[None]:
+    """Take part in the election while the server runs, and do what is to be done at its start."""
+    tasks = [asyncio.create_task(until_ended(services.leading.run()))]
+    tasks += [asyncio.create_task(until_ended(each())) for each in services.at_start]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
 
 
 async def _run(server: _Server, listener: socket.socket) -> None:

@@ -6,9 +6,11 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from fanout import campaign as lifecycle
+from fanout.audit import Entry
 from fanout.bus.publication import Variant
 from fanout.campaign import Action, Campaign
 from fanout.control.config import ControlConfig
+from fanout.store.flights import Flight
 
 
 class CampaignView(Campaign, frozen=True, kw_only=True):
@@ -19,18 +21,39 @@ class CampaignView(Campaign, frozen=True, kw_only=True):
         etag: The ETag header's value; send it as If-Match to change only what you have seen.
         now: The store's clock, Unix ms.
         rev: In answers to an action: the revision of what it published.
+        waits: Why the schedule's next step has not been taken, "" if nothing holds it up.
     """
 
     allowed: list[Action]
     etag: str
     now: int
     rev: int | UnsetType = UNSET
+    waits: str = ""
 
 
 class CampaignList(Struct, frozen=True):
     """Every campaign, the newest change first."""
 
     campaigns: list[CampaignView]
+
+
+class FlightList(Struct, frozen=True):
+    """Flight records without their samples, the newest first."""
+
+    flights: list[Flight]
+
+
+class AuditList(Struct, frozen=True):
+    """Entries of the audit chain, the newest first."""
+
+    entries: list[Entry]
+
+
+class AuditChain(Struct, frozen=True):
+    """Lines of the audit chain as they are stored, and where the next ones begin, null at its end."""
+
+    lines: list[str]
+    next: int | None
 
 
 class BundleView(Struct, frozen=True):
@@ -65,7 +88,9 @@ def with_urls(variants: tuple[Variant, ...], config: ControlConfig) -> tuple[Var
     )
 
 
-def view(campaign: Campaign, config: ControlConfig, now_ms: int, rev: int | None = None) -> CampaignView:
+def view(
+    campaign: Campaign, config: ControlConfig, now_ms: int, rev: int | None = None, *, waits: str = ""
+) -> CampaignView:
     """Return the campaign as its readers see it."""
     now = lifecycle.advance(campaign, now_ms)
     fields = {name: getattr(now, name) for name in Campaign.__struct_fields__}
@@ -76,4 +101,5 @@ def view(campaign: Campaign, config: ControlConfig, now_ms: int, rev: int | None
         etag=etag(now.version),
         now=now_ms,
         rev=UNSET if rev is None else rev,
+        waits=waits,
     )

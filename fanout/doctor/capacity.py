@@ -34,12 +34,14 @@ class Costs(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a device costs and a core can do. Measured on Linux 6, x86-64; `--calibrate` replaces the first three."""
 
     device_bytes: float = 1_407  # resident in the worker, idle; make bench
-    connects_per_core_s: float = 4_000  # handshakes with token and welcome; make bench on a busy machine
+    connects_per_core_s: float = 8_000  # handshakes with token and welcome; make bench on a busy machine
     sends_per_core_s: float = 75_000  # activations, the kernel's send included; make bench on a busy machine
     socket_bytes: float = 4_800  # in the kernel, a socket: 4 KB of slab, and a frame on its way now and then
-    swarm_device_bytes: float = 2_000  # the swarm's budget for its own side of a device
-    worker_bytes: float = 64e6  # a worker before its first device: 56 MB, and its share of the supervisor
-    swarm_process_bytes: float = 64e6  # a process of the swarm likewise
+    swarm_device_bytes: float = 1_700  # the swarm's side of a device after both phases; make million
+    swarm_connects_per_core_s: float = 4_000  # of the swarm, its side of a handshake; make million
+    worker_bytes: float = 16e6  # a worker before its first device: 11 MB, and pages it shares at first
+    gateway_bytes: float = 100e6  # its supervisor, and the process that workers are forked from
+    swarm_process_bytes: float = 25e6  # a process of the swarm before its first device
     buffer_pages: float = 0.25  # one device in twenty is behind by an inline bundle of 16 KiB, five pages
 
 
@@ -180,7 +182,7 @@ def judge(limits: Limits, plan: Plan, costs: Costs, *, with_swarm: bool = False)
         with_swarm,
         Quantity(tuple(_devices(limits, plan, costs, with_swarm))),
         Quantity(tuple(_connects(limits, plan, costs, with_swarm))),
-        Quantity(tuple(_processors(limits, plan, Fraction(costs.sends_per_core_s), with_swarm))),
+        Quantity(tuple(_sends(limits, plan, costs, with_swarm))),
     )
 
 
@@ -188,7 +190,8 @@ def _devices(limits: Limits, plan: Plan, costs: Costs, both: bool) -> Iterable[B
     ends = 2 if both else 1
     crew = min(plan.workers, plan.processes) if both else plan.workers
     files = plan.workers * WORKER_FILES + (plan.processes * SWARM_FILES if both else 0)
-    base = plan.workers * costs.worker_bytes + (plan.processes * costs.swarm_process_bytes if both else 0)
+    base = costs.gateway_bytes + plan.workers * costs.worker_bytes
+    base += plan.processes * costs.swarm_process_bytes if both else 0
     each = costs.device_bytes + costs.socket_bytes + (costs.swarm_device_bytes + costs.socket_bytes if both else 0)
     per_byte, base_bytes = MEMORY_SHARE / Fraction(each), Fraction(base) / MEMORY_SHARE
     yield Bound("files", _exact(limits.files_hard), Fraction(crew), Fraction(WORKER_FILES))
@@ -212,17 +215,26 @@ def _devices(limits: Limits, plan: Plan, costs: Costs, both: bool) -> Iterable[B
 
 
 def _connects(limits: Limits, plan: Plan, costs: Costs, both: bool) -> Iterable[Bound]:
-    yield from _processors(limits, plan, Fraction(costs.connects_per_core_s), both)
+    alone = Fraction(costs.connects_per_core_s)
+    # One core has to do either end of each.
+    shared = 1 / (1 / alone + 1 / Fraction(costs.swarm_connects_per_core_s))
+    yield from _processors(limits, plan, alone, shared if both else alone)
     yield Bound("admit_per_s", Fraction(plan.admit_per_s), Fraction(plan.workers))
     yield Bound("somaxconn", _exact(limits.somaxconn), plan.workers / Fraction(STALL_S).limit_denominator())
     yield Bound("syn_backlog", _exact(limits.syn_backlog), plan.workers / Fraction(ROUND_TRIP_S).limit_denominator())
 
 
-def _processors(limits: Limits, plan: Plan, per_core: Fraction, both: bool) -> Iterable[Bound]:
-    """Yield what processors allow; the swarm takes half of them, and a worker never uses more than one."""
-    yield Bound("cores", _exact(limits.cores), per_core / (2 if both else 1))
-    yield Bound("cores_quota", _exact(limits.cores_quota), per_core / (2 if both else 1))
-    yield Bound("workers", Fraction(plan.workers), per_core)
+def _sends(limits: Limits, plan: Plan, costs: Costs, both: bool) -> Iterable[Bound]:
+    alone = Fraction(costs.sends_per_core_s)
+    # To receive costs about as much as to send.
+    yield from _processors(limits, plan, alone, alone / 2 if both else alone)
+
+
+def _processors(limits: Limits, plan: Plan, of_worker: Fraction, of_core: Fraction) -> Iterable[Bound]:
+    """Yield what processors allow; a worker never uses more than one, and the swarm may use what is left of it."""
+    yield Bound("cores", _exact(limits.cores), of_core)
+    yield Bound("cores_quota", _exact(limits.cores_quota), of_core)
+    yield Bound("workers", Fraction(plan.workers), of_worker)
 
 
 def _exact(value: float | None) -> Fraction | None:

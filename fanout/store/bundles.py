@@ -16,7 +16,7 @@ import msgspec
 from redis.asyncio import Redis
 
 from fanout import keyspace, limits
-from fanout.campaign import check_name
+from fanout.checks import check_name
 from fanout.connect import store_errors
 from fanout.errors import InvalidInput, NotFound
 

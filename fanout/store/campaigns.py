@@ -1,7 +1,8 @@
-"""Campaign records. Owns how a record is read, listed and created.
+"""Campaign records. Owns how a record is read, listed and written.
 
-Every later change of a record is written by the publication that causes it, in the bus's own script, so this
-module has no update. It knows nothing of phases: it stores what `fanout.campaign` decides.
+A change that devices are told of is written by its publication, in the bus's own script; all others are written
+here. Either way the record's version and the audit chain decide together: both go on by one, or nothing happens.
+Knows nothing of phases: it stores what `fanout.campaign` decides.
 """
 
 from __future__ import annotations
@@ -15,32 +16,42 @@ from fanout import keyspace
 from fanout.bus.publisher import Record
 from fanout.campaign import Campaign
 from fanout.connect import store_errors
-from fanout.errors import NotFound
+from fanout.errors import ChainMoved, NotFound, VersionConflict
+from fanout.store.audit import Sealed
 
 # The record is written before its publication has a revision, so the script leaves the revision beside it.
 REV_PREFETCH: Final = "rev:prefetch"
 REV_ACTIVATE: Final = "rev:activate"
 
-_CREATE: Final = """
-if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
-redis.call('HSET', KEYS[1], 'doc', ARGV[1], 'version', ARGV[2])
+_WRITE: Final = """
+local version = redis.call('HGET', KEYS[1], 'version') or '0'
+if version ~= ARGV[1] then return {'conflict', version} end
+local last = redis.call('LINDEX', KEYS[3], -1)
+local hash = last and string.sub(last, 1, 64) or string.rep('0', 64)
+if hash ~= ARGV[4] then return {'moved', hash} end
+redis.call('HSET', KEYS[1], 'doc', ARGV[2], 'version', tonumber(ARGV[1]) + 1)
 redis.call('SADD', KEYS[2], ARGV[3])
-return 1
+redis.call('RPUSH', KEYS[3], ARGV[5])
+return {'done'}
 """
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final = msgspec.msgpack.Decoder(Campaign)
 
 
-def record(before: Campaign, after: Campaign, rev_field: str = "", deadline_ms: int | None = None) -> Record:
-    """Return what the bus is to write when it publishes the change from ``before`` to ``after``.
+def record(
+    version: int, after: Campaign, audit: Sealed, rev_field: str = "", deadline_ms: int | None = None
+) -> Record:
+    """Return what is to be written when a campaign changes.
 
     Args:
+        version: The one the change is based on, 0 for a new campaign.
+        audit: The entry that tells of it.
         rev_field: Where the record keeps the publication's revision, "" for nowhere.
         deadline_ms: An instant on whose not having come the change rests, None for none.
     """
-    assert after.version == before.version + 1, "one publication is one version"
-    return Record(before.version, _encoder.encode(after), rev_field, deadline_ms)
+    assert after.version == version + 1, "one change is one version"
+    return Record(version, _encoder.encode(after), rev_field, deadline_ms, audit.after, audit.line)
 
 
 def with_rev(campaign: Campaign, rev_field: str, rev: int) -> Campaign:
@@ -58,7 +69,7 @@ def with_rev(campaign: Campaign, rev_field: str, rev: int) -> Campaign:
 
 
 class CampaignStore:
-    """Reads and creates campaign records.
+    """Reads and writes campaign records.
 
     Args:
         redis: Client of the primary.
@@ -67,22 +78,25 @@ class CampaignStore:
     def __init__(self, redis: Redis) -> None:
         # Any: the client's types say bytes or str, and ours always answers in bytes.
         self._redis: Any = redis
-        self._create = redis.register_script(_CREATE)
+        self._write = redis.register_script(_WRITE)
 
-    async def create(self, campaign: Campaign) -> bool:
-        """Store a new campaign.
+    async def write(self, campaign_id: str, record: Record) -> None:
+        """Write a change that devices are not told of, or a new campaign.
 
-        Returns:
-            False if one with this id exists already; it is left alone.
         Raises:
-            StoreUnavailable: The store did not answer. Creating again is safe.
+            VersionConflict: The record has another version; nothing was changed.
+            ChainMoved: Something else was written into the audit chain meanwhile; nothing was changed.
+            StoreUnavailable: The store did not answer; perhaps it was written.
         """
         with store_errors():
-            created = await self._create(
-                keys=[keyspace.campaign(campaign.id), keyspace.CAMPAIGNS],
-                args=[_encoder.encode(campaign), campaign.version, campaign.id],
+            answer = await self._write(
+                keys=[keyspace.campaign(campaign_id), keyspace.CAMPAIGNS, keyspace.AUDIT],
+                args=[record.version, record.doc, campaign_id, record.audit_after, record.audit_line],
             )
-        return int(created) == 1
+        if answer[0] == b"conflict":
+            raise VersionConflict(record.version, int(answer[1]))
+        if answer[0] == b"moved":
+            raise ChainMoved
 
     async def get(self, campaign_id: str) -> Campaign:
         """Return the campaign as of its last change.

@@ -1,11 +1,10 @@
-"""API keys and their roles. Only hashes are kept: a key is shown once, when it is made.
+"""API keys, each with a role. Only hashes are kept: a key is shown once, when it is made.
 
 A key is 32 random bytes, so one plain SHA-256 is right: there is no dictionary to slow an attacker down in.
 """
 
 from __future__ import annotations
 
-import enum
 import hashlib
 import hmac
 import re
@@ -16,11 +15,12 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 from redis.asyncio import Redis
-from redis.exceptions import WatchError
+from redis.exceptions import NoPermissionError, WatchError
 
 from fanout import keyspace
 from fanout.connect import store_errors
 from fanout.errors import InvalidInput, NotFound, Refused
+from fanout.roles import Role
 
 # Lets secret scanners recognise a key that leaked into a repository.
 PREFIX: Final = "fanout_"
@@ -31,20 +31,6 @@ KEYS_MAX: Final = 256
 # As campaigns are named, but without the colon: the name is a part of keys in the store.
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 _TRIES: Final = 5
-
-
-class Role(enum.StrEnum):
-    """What a caller may do; each role includes the ones before it."""
-
-    VIEWER = "viewer"  # reads everything
-    EDITOR = "editor"  # creates campaigns and bundles, prefetches
-    PUBLISHER = "publisher"  # changes what devices show
-    ADMIN = "admin"  # everything
-
-    def includes(self, other: Role) -> bool:
-        """Tell whether this role may do what ``other`` may."""
-        order = list(Role)
-        return order.index(self) >= order.index(other)
 
 
 class ApiKey(Struct, frozen=True):
@@ -84,7 +70,7 @@ class KeyStore:
                 and secret again changes nothing, so that every start of a process may do it.
         Raises:
             InvalidInput: A bad name, or a secret too short or too long.
-            Refused: The name is taken, or there are too many keys.
+            Refused: The name is taken, there are too many keys, or this login to the store may not write keys.
             StoreUnavailable: The store did not answer.
         """
         if not NAME.fullmatch(name):
@@ -100,8 +86,17 @@ class KeyStore:
                 f"send {KEY_CHARS_MIN} to {KEY_CHARS_MAX} printable ASCII characters, made at random"
             )
         entry = ApiKey(name, role, int(time.time() * 1000))
-        with store_errors():
-            await self._add(entry, _hash(key), given)
+        # Reading comes first, for a process that may only read keys passes its own at every start.
+        if given and _same(await self.find(key), entry):
+            return key
+        try:
+            with store_errors():
+                await self._add(entry, _hash(key), given)
+        except NoPermissionError as exc:
+            raise Refused(
+                f"this login to the store may not write API keys: {exc}; make the key with `fanout key create`, "
+                "as a login that may"
+            ) from exc
         return key
 
     async def _add(self, entry: ApiKey, hashed: bytes, given: bool) -> None:
@@ -110,7 +105,7 @@ class KeyStore:
                 await pipe.watch(keyspace.API_KEYS)
                 found = {h: _decoder.decode(doc) for h, doc in (await pipe.hgetall(keyspace.API_KEYS)).items()}
                 same = found.get(hashed)
-                if given and same is not None and (same.name, same.role) == (entry.name, entry.role):
+                if given and _same(same, entry):
                     return
                 _check_room(entry, same, list(found.values()))
                 pipe.multi()
@@ -158,6 +153,10 @@ class KeyStore:
                     await self._redis.hdel(keyspace.API_KEYS, hashed.decode())
                     return
         raise NotFound(f"there is no API key named {name[:80]!r}")
+
+
+def _same(found: ApiKey | None, entry: ApiKey) -> bool:
+    return found is not None and (found.name, found.role) == (entry.name, entry.role)
 
 
 def _check_room(entry: ApiKey, same: ApiKey | None, others: list[ApiKey]) -> None:

@@ -135,8 +135,9 @@ class Traces:
 
     def assert_none(self) -> None:
         """Hold that nothing is left."""
-        assert not self.processes
-        assert not self.files
+        left = self.processes
+        assert not left, f"still there: {left}"
+        assert not self.files, f"still there: {self.files}"
 
 
 def variable_of(pid: int, name: str) -> str:
@@ -150,4 +151,5 @@ def variable_of(pid: int, name: str) -> str:
 
 def wait_until(check: Any, what: str) -> Any:
     """Wait for a condition outside of any loop."""
-    return asyncio.run(until(check, what))
+    # Whoever looks through all processes a hundred times a second keeps a core busy.
+    return asyncio.run(until(check, what, poll_s=0.05))

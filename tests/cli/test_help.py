@@ -10,6 +10,7 @@ import pytest
 
 import fanout as package
 from fanout.cli import cli
+from fanout.control.config import ControlConfig
 from gateway.config import GatewayConfig
 
 from .running import error, fanout, good
@@ -19,7 +20,10 @@ def commands(command: click.Command = cli, *path: str) -> Iterator[tuple[tuple[s
     """Yield every command with the words that lead to it."""
     yield path, command
     if isinstance(command, click.Group):
-        for name, child in command.commands.items():
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            child = command.get_command(context, name)
+            assert child is not None
             yield from commands(child, *path, name)
 
 
@@ -65,12 +69,15 @@ def test_times_name_their_unit() -> None:
                 )
 
 
-def test_every_setting_of_a_gateway_is_an_option_of_it() -> None:
-    said = good(fanout("gateway", "--help"))
-    for name in GatewayConfig.__struct_fields__:
+@pytest.mark.parametrize(("command", "kind"), [("gateway", GatewayConfig), ("control", ControlConfig)])
+def test_every_setting_of_a_process_is_an_option_of_it(command: str, kind: type[msgspec.Struct]) -> None:
+    said = good(fanout(command, "--help"))
+    for name in kind.__struct_fields__:
         assert f"--{name.replace('_', '-')}" in said
-    for field in msgspec.structs.fields(GatewayConfig):
-        if isinstance(field.default, int | float):
+    for field in msgspec.structs.fields(kind):
+        if isinstance(field.default, bool):
+            assert f"--no-{field.name.replace('_', '-')}" in said
+        elif isinstance(field.default, int | float):
             assert f"{field.default}" in " ".join(said.split())
 
 

@@ -13,6 +13,7 @@ import httpx
 import pytest
 from support.stack import connecting, receive, token
 from support.waiting import PATIENCE_S, until
+from support.web import web
 
 from fanout.embedded import EmbeddedValkey
 
@@ -77,12 +78,12 @@ async def test_a_gateway_serves_and_ends_in_good_order_with_its_workers(
         "gateway", *FREE, *drain, "--workers", "2", FANOUT_REDIS_URL=valkey.url, **KEY, **traces.variables
     ) as child:
         urls = first_line(child)
-        async with httpx.AsyncClient(base_url=urls["admin_url"], trust_env=False) as http:
+        async with web(base_url=urls["admin_url"]) as http:
             health = (await http.get("/readyz")).json()
         assert (health["status"], len(health["workers"])) == ("ok", 2)
         async with connecting(urls["url"], token(key=DEVICE_KEY)) as device:
             assert (await receive(device))["t"] == "welcome"
-            assert len(traces.processes) == 3, "itself and its workers"
+            assert len(traces.processes) == 4, "itself, its workers, and what they were forked from"
             child.send_signal(number)
             assert (await receive(device))["t"] == "reconnect"
         await until(lambda: child.poll() is not None, "its end")

@@ -53,6 +53,8 @@ def test_a_target_beyond_the_machine_is_refused_with_the_way_out() -> None:
     many = ("--devices", "1000000", "--processes", "512")
     assert "--source" in error(fanout("swarm", "--url", "ws://192.0.2.1/v1/connect", *many, **KEY))
     assert "cannot connect from" in error(fanout("swarm", *NOBODY, "--source", "192.0.2.9", **KEY))
+    nowhere = ("--url", "ws://gateway.invalid:8081/v1/connect")
+    assert "gateway.invalid has no address" in error(fanout("swarm", *nowhere, *FEW, **KEY))
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,8 @@ from fanout.bus import presence
 from fanout.bus.presence import CampaignGauge, Group, WorkerRecord
 from fanout.control.config import ControlConfig
 from fanout.control.http import create_app
-from fanout.store.keys import KeyStore, Role
+from fanout.roles import Role
+from fanout.store.keys import KeyStore
 
 STAGES = ["upcoming", "live", "ended"]
 
@@ -72,8 +73,8 @@ class Api:
     async def post(self, path: str, body: Any = None, **options: Any) -> httpx.Response:
         return await self.call("POST", path, body, **options)
 
-    async def create(self, campaign_id: str = "cup", **fields: Any) -> dict[str, Any]:
-        answer = await self.post("/v1/campaigns", definition(campaign_id, **fields))
+    async def create(self, campaign_id: str = "cup", *, role: Role = Role.PUBLISHER, **fields: Any) -> dict[str, Any]:
+        answer = await self.post("/v1/campaigns", definition(campaign_id, **fields), role=role)
         assert answer.status_code == 201, answer.text
         return answer.json()
 

@@ -12,8 +12,8 @@ from redis.asyncio import Redis
 from fanout import keyspace, limits
 from fanout.bus.entry import from_stream
 from fanout.bus.publication import Activated, Cancelled, Closed, Prefetched, Publication
+from fanout.roles import Role
 from fanout.store.bundles import canonical
-from fanout.store.keys import Role
 
 from .conftest import STAGES, Api, Present, content, definition
 
@@ -30,7 +30,7 @@ async def test_a_created_campaign_is_shown_with_everything_that_was_asked(api: A
     assert answer.headers["etag"] == '"1"'
     shown = (await api.get("/v1/campaigns/cup", role=Role.VIEWER)).json()
     assert shown["phase"] == "draft"
-    assert shown["allowed"] == ["prefetch", "close"]
+    assert shown["allowed"] == ["prefetch", "close", "edit", "schedule"]
     assert (shown["threshold"], shown["miss"], shown["retract_stage"]) == (0.5, "silent", "upcoming")
     assert (shown["author"], shown["version"], shown["etag"]) == ("test-editor", 1, '"1"')
     expected = canonical(content("jp")["stages"])
@@ -122,7 +122,7 @@ async def test_a_campaign_goes_from_draft_to_closed_and_every_press_is_one_publi
     assert armed.json()["phase"] == "armed"
     assert armed.json()["activation"]["by"] == "test-publisher"
     assert armed.json()["activation"]["rev"] == armed.json()["rev"]
-    assert armed.json()["allowed"] == ["prefetch", "activate", "cancel", "close"]
+    assert armed.json()["allowed"] == ["prefetch", "activate", "cancel", "close", "move"]
     cancelled = await api.post("/v1/campaigns/cup/cancel")
     assert cancelled.json()["phase"] == "prefetching"
     live = await api.post("/v1/campaigns/cup/activate", {"stage": "live", "window_s": 0})

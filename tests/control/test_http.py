@@ -17,7 +17,7 @@ from fanout.control.config import ControlConfig
 from fanout.control.routes import OPERATIONS
 from fanout.embedded import EmbeddedValkey
 from fanout.errors import InvalidInput
-from fanout.store.keys import Role
+from fanout.roles import Role
 
 from .conftest import Api, Present, content, definition
 
@@ -239,6 +239,7 @@ async def test_a_bundle_is_served_to_anyone_for_ever(api: Api) -> None:
     assert answer.status_code == 200
     assert len(answer.content) == made.json()["bytes"]
     assert answer.headers["cache-control"] == "public, max-age=31536000, immutable"
+    assert answer.headers["access-control-allow-origin"] == "*"
     assert answer.headers["content-type"] == "application/json"
     assert answer.headers["access-control-allow-origin"] == "*"
     etag = answer.headers["etag"]
@@ -325,7 +326,9 @@ async def test_a_store_that_dies_between_two_steps_of_a_press_loses_no_press(
     assert {a.json()["rev"] for a in answers if a.status_code == 200} <= {final.json()["rev"]}
 
 
-async def test_a_store_that_became_a_replica_is_unavailable_and_unchanged(api: Api, redis: Redis) -> None:
+async def test_a_store_that_became_a_replica_is_unavailable_and_unchanged(
+    api: Api, valkey: EmbeddedValkey, redis: Redis
+) -> None:
     await api.create()
     await redis.replicaof("127.0.0.1", "1")
     is_problem(await api.post("/v1/campaigns/cup/prefetch", {"window_s": 0}), 503)

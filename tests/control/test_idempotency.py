@@ -14,7 +14,8 @@ from fanout.connect import connect
 from fanout.control.config import ControlConfig
 from fanout.control.http import create_app
 from fanout.embedded import EmbeddedValkey
-from fanout.store.keys import KeyStore, Role
+from fanout.roles import Role
+from fanout.store.keys import KeyStore
 
 from .conftest import Api, Present, definition
 

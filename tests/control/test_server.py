@@ -7,15 +7,16 @@ import os
 import signal
 import socket
 
-import httpx
 import pytest
+from support.web import web
 
 from fanout.connect import connect
 from fanout.control.config import ControlConfig
 from fanout.control.server import serve
 from fanout.embedded import EmbeddedValkey
 from fanout.errors import InvalidInput
-from fanout.store.keys import KeyStore, Role
+from fanout.roles import Role
+from fanout.store.keys import KeyStore
 
 from .conftest import content
 
@@ -41,7 +42,7 @@ async def test_the_server_answers_on_the_port_it_names_and_frees_it_when_cancell
     key = await KeyStore(redis).create("pat", Role.EDITOR)
     port, task = await started(valkey)
     base = f"http://127.0.0.1:{port}"
-    async with httpx.AsyncClient(base_url=base, headers={"Authorization": f"Bearer {key}"}) as http:
+    async with web(base_url=base, headers={"Authorization": f"Bearer {key}"}) as http:
         assert (await http.get("/healthz")).json() == {"status": "ok"}
         assert (await http.get("/readyz")).json() == {"status": "ok"}
         made = await http.post("/v1/bundles", json=content())

@@ -10,12 +10,14 @@ from redis.asyncio import Redis
 
 from fanout import campaign as lifecycle
 from fanout import keyspace, wire
-from fanout.bus.publication import Activated, Cancelled, Variant
+from fanout.audit import verify
+from fanout.bus.publication import Activated, Cancelled, Closed, Variant
 from fanout.bus.publisher import Publisher
 from fanout.campaign import Activation, Campaign, PrefetchPlan
 from fanout.connect import connect
 from fanout.embedded import EmbeddedValkey
-from fanout.errors import NotFound, StoreUnavailable
+from fanout.errors import ChainMoved, NotFound, StoreUnavailable, VersionConflict
+from fanout.store.audit import AuditStore, Sealed
 from fanout.store.campaigns import REV_ACTIVATE, REV_PREFETCH, CampaignStore, record, with_rev
 
 BUNDLE = wire.Bundle("a" * 64, 100)
@@ -33,19 +35,63 @@ def campaign(campaign_id: str = "cup-final", **fields: object) -> Campaign:
     return msgspec.structs.replace(base, **fields)
 
 
+async def told(redis: Redis, after: Campaign) -> Sealed:
+    """Return the entry of the audit chain for a change."""
+    head = await AuditStore(redis).head()
+    return head.follow(at=1, by="mia", action="test", campaign=after.id, version=after.version)
+
+
+async def create(redis: Redis, new: Campaign) -> None:
+    await CampaignStore(redis).write(new.id, record(0, new, await told(redis, new)))
+
+
 async def test_what_is_created_is_read_back_and_listed(redis: Redis) -> None:
     store = CampaignStore(redis)
-    assert await store.create(campaign("a", updated_ms=1))
-    assert await store.create(campaign("b", updated_ms=2))
+    await create(redis, campaign("a", updated_ms=1))
+    await create(redis, campaign("b", updated_ms=2))
     assert await store.get("a") == campaign("a", updated_ms=1)
     assert [c.id for c in await store.list()] == ["b", "a"]
 
 
 async def test_an_id_is_given_once_however_many_ask(redis: Redis) -> None:
+    tries = (create(redis, campaign(title=f"try {n}")) for n in range(10))
+    made = await asyncio.gather(*tries, return_exceptions=True)
+    assert sum(isinstance(each, VersionConflict | ChainMoved) for each in made) == 9
+    assert (await CampaignStore(redis).get("cup-final")).title == f"try {made.index(None)}"
+    assert await redis.llen(keyspace.AUDIT) == 1
+
+
+async def test_a_change_is_written_with_its_entry_or_not_at_all(redis: Redis) -> None:
     store = CampaignStore(redis)
-    created = await asyncio.gather(*(store.create(campaign(title=f"try {n}")) for n in range(10)))
-    assert sorted(created) == [False] * 9 + [True]
-    assert (await store.get("cup-final")).title == f"try {created.index(True)}"
+    await create(redis, campaign())
+    second = campaign(title="second", version=2)
+    stale = await told(redis, second)
+    await create(redis, campaign("other"))
+    with pytest.raises(ChainMoved):
+        await store.write("cup-final", record(1, second, stale))
+    entry = await told(redis, second)
+    with pytest.raises(VersionConflict):
+        await store.write("cup-final", record(4, campaign(version=5), entry))
+    assert (await store.get("cup-final")).title == "Cup final"
+    await store.write("cup-final", record(1, second, entry))
+    assert await store.get("cup-final") == second
+    lines = [line async for line in AuditStore(redis).lines()]
+    assert verify(lines, {"cup-final": 2, "other": 1}).faults == ()
+
+
+async def test_a_publication_is_written_with_its_entry_or_not_at_all(redis: Redis) -> None:
+    publisher = Publisher(redis)
+    await create(redis, campaign())
+    closed = lifecycle.closed(await CampaignStore(redis).get("cup-final"), 5)
+    stale = await told(redis, closed)
+    await create(redis, campaign("other"))
+    body = Closed(campaign="cup-final", topic="sport", key="k")
+    with pytest.raises(ChainMoved):
+        await publisher.publish(body, record=record(1, closed, stale))
+    assert await redis.xlen(keyspace.LOG) == 0
+    for _ in range(2):  # again under its key, it is the same publication and the same entry
+        await publisher.publish(body, record=record(1, closed, await told(redis, closed)))
+    assert await redis.llen(keyspace.AUDIT) == 3
 
 
 async def test_what_is_not_there_is_not_found(redis: Redis) -> None:
@@ -59,7 +105,7 @@ async def test_a_record_learns_its_revision_from_the_log_and_forgets_it_with_a_c
     store, publisher = CampaignStore(redis), Publisher(redis)
     now_ms = await publisher.now_ms()
     draft = campaign(phase=lifecycle.Phase.PREFETCHING, prefetch=PrefetchPlan(7, now_ms, 0))
-    await store.create(draft)
+    await create(redis, draft)
 
     armed = lifecycle.activated(draft, Activation(0, "live", now_ms + 60_000, 1000), now_ms)
     body = Activated(
@@ -71,14 +117,17 @@ async def test_a_record_learns_its_revision_from_the_log_and_forgets_it_with_a_c
         at=now_ms + 60_000,
         window_ms=1000,
     )
-    receipt = await publisher.publish(body, record=record(draft, armed, REV_ACTIVATE))
+    receipt = await publisher.publish(body, record=record(1, armed, await told(redis, armed), REV_ACTIVATE))
     stored = await store.get(draft.id)
     assert stored.activation is not None
     assert stored.activation.rev == receipt.rev
     assert stored.version == 2
 
     cancelled = lifecycle.cancelled(stored, now_ms)
-    await publisher.publish(Cancelled(campaign=draft.id, topic="sport", key="k2"), record=record(stored, cancelled))
+    await publisher.publish(
+        Cancelled(campaign=draft.id, topic="sport", key="k2"),
+        record=record(2, cancelled, await told(redis, cancelled)),
+    )
     stored = await store.get(draft.id)
     assert stored.activation is None
     assert stored.version == 3
@@ -94,9 +143,9 @@ async def test_a_revision_that_is_known_is_not_overwritten_by_the_one_of_what_wa
 async def test_a_store_that_is_gone_says_so_in_our_words(valkey: EmbeddedValkey) -> None:
     client = connect(valkey.url)
     store = CampaignStore(client)
-    await store.create(campaign())
+    await create(client, campaign())
     valkey.kill()
-    for read in (store.get("cup-final"), store.list(), store.create(campaign("other"))):
+    for read in (store.get("cup-final"), store.list(), create(client, campaign("other"))):
         with pytest.raises(StoreUnavailable):
             await read
     valkey.start()

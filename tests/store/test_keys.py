@@ -9,7 +9,8 @@ from redis.asyncio import Redis
 
 from fanout import keyspace, limits
 from fanout.errors import InvalidInput, NotFound, Refused
-from fanout.store.keys import ApiKey, KeyStore, Role
+from fanout.roles import Role
+from fanout.store.keys import ApiKey, KeyStore
 from fanout.store.replies import Reply, ReplyStore
 
 

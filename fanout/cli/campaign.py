@@ -1,12 +1,7 @@
-"""``fanout campaign …`` and ``fanout key …``: what the control room does, from a terminal.
-
-Campaigns go through the API, like every other caller; keys go straight to the store, for the first one has
-nobody to ask.
-"""
+"""``fanout campaign …``: what the control room does, from a terminal, through the same API."""
 
 from __future__ import annotations
 
-import asyncio
 import datetime
 import json
 import os
@@ -19,11 +14,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from fanout.campaign import check_name
+from fanout.checks import check_name
 from fanout.client import ControlClient
 from fanout.errors import InvalidInput
+from fanout.wire import BUNDLE_PATH
 
-_AS_JSON: Final = click.option("--json", "as_json", is_flag=True, help="Print the API's answer.")
+AS_JSON: Final = click.option("--json", "as_json", is_flag=True, help="Print the API's answer.")
 _CONTROL_URL: Final = click.option(
     "--control-url",
     envvar="FANOUT_CONTROL_URL",
@@ -31,19 +27,19 @@ _CONTROL_URL: Final = click.option(
     show_default=True,
     help="The control plane. The key comes from FANOUT_API_KEY.",
 )
-_STORE: Final = click.option(
-    "--redis-url", envvar="FANOUT_REDIS_URL", required=True, help="The store: redis://, rediss:// or unix://."
+# What a copy takes over beside its variants.
+_COPIED: Final = (
+    *("title", "topic", "stages", "threshold", "miss", "shadow", "retract_stage", "two_keys", "origin_per_s"),
 )
-_ROLES: Final = ("viewer", "editor", "publisher", "admin")
 _IF_MATCH: Final = click.option("--if-match", default=None, help='Only if the campaign still has this ETag, as "3".')
 
 
-def _call(command: Callable[..., None]) -> Callable[..., None]:
+def call(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options every call of the API has."""
-    return _CONTROL_URL(_AS_JSON(command))
+    return _CONTROL_URL(AS_JSON(command))
 
 
-def _client(control_url: str) -> ControlClient:
+def client_of(control_url: str) -> ControlClient:
     return ControlClient(control_url, os.environ.get("FANOUT_API_KEY", ""))
 
 
@@ -54,24 +50,39 @@ def campaign() -> None:
 
 @campaign.command()
 @click.argument("file", type=click.File("r"))
-@_call
+@call
 def create(file: Any, control_url: str, as_json: bool) -> None:
     """Create a campaign from FILE (JSON or YAML; - reads standard input)."""
+    with client_of(control_url) as client:
+        _show(client.post("/v1/campaigns", _definition(file)), as_json)
+
+
+@campaign.command()
+@click.argument("file", type=click.File("r"))
+@_IF_MATCH
+@call
+def edit(file: Any, control_url: str, as_json: bool, if_match: str | None) -> None:
+    """Replace a campaign's definition with FILE's; it is a draft again, and no longer approved."""
+    body = _definition(file)
+    with client_of(control_url) as client:
+        _show(client.put(path_of(str(body.get("id", ""))), body, if_match=if_match), as_json)
+
+
+def _definition(file: Any) -> dict[str, Any]:
     try:
         body = yaml.safe_load(file)
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as exc:
         raise InvalidInput(f"{file.name} is neither JSON nor YAML: {' '.join(str(exc).split())}") from exc
     if not isinstance(body, dict):
         raise InvalidInput(f"{file.name} holds a {type(body).__name__}, not an object with id, title, topic, …")
-    with _client(control_url) as client:
-        _show(client.post("/v1/campaigns", body), as_json)
+    return body
 
 
 @campaign.command(name="list")
-@_call
+@call
 def list_(control_url: str, as_json: bool) -> None:
     """List all campaigns."""
-    with _client(control_url) as client:
+    with client_of(control_url) as client:
         answer = client.get("/v1/campaigns")
     if as_json:
         click.echo(json.dumps(answer))
@@ -87,11 +98,11 @@ def list_(control_url: str, as_json: bool) -> None:
 
 @campaign.command()
 @click.argument("campaign_id", metavar="ID")
-@_call
+@call
 def show(campaign_id: str, control_url: str, as_json: bool) -> None:
     """Show one campaign and what may be done to it."""
-    with _client(control_url) as client:
-        _show(client.get(_path(campaign_id)), as_json)
+    with client_of(control_url) as client:
+        _show(client.get(path_of(campaign_id)), as_json)
 
 
 @campaign.command()
@@ -100,7 +111,7 @@ def show(campaign_id: str, control_url: str, as_json: bool) -> None:
 @click.option("--from", "from_", default=None, help="When it starts: ISO 8601 with a zone, or Unix ms.")
 @click.option("--in", "in_s", default=None, type=float, help="Seconds from now instead.")
 @_IF_MATCH
-@_call
+@call
 def prefetch(campaign_id: str, control_url: str, as_json: bool, if_match: str | None, **fields: Any) -> None:
     """Have devices get the content of every stage, spread over a window."""
     body = {"window_s": fields["window_s"], "from": _instant(fields["from_"]), "in_s": fields["in_s"]}
@@ -117,7 +128,7 @@ def prefetch(campaign_id: str, control_url: str, as_json: bool, if_match: str | 
 @click.option("--force", is_flag=True, help="Even if too few devices are ready; needs --reason.")
 @click.option("--reason", default="", help="Why; it is kept.")
 @_IF_MATCH
-@_call
+@call
 def activate(
     campaign_id: str, stage: str, control_url: str, as_json: bool, if_match: str | None, **fields: Any
 ) -> None:
@@ -129,7 +140,7 @@ def activate(
 @campaign.command()
 @click.argument("campaign_id", metavar="ID")
 @_IF_MATCH
-@_call
+@call
 def cancel(campaign_id: str, control_url: str, as_json: bool, if_match: str | None) -> None:
     """Take back an activation whose instant has not come yet."""
     _press(control_url, campaign_id, "cancel", {}, if_match, as_json)
@@ -140,7 +151,7 @@ def cancel(campaign_id: str, control_url: str, as_json: bool, if_match: str | No
 @click.option("--reason", required=True, help="Why; it is kept.")
 @click.option("--window", "window_s", default=0.0, type=float, show_default=True, help="Seconds to spread over.")
 @_IF_MATCH
-@_call
+@call
 def retract(
     campaign_id: str, reason: str, window_s: float, control_url: str, as_json: bool, if_match: str | None
 ) -> None:
@@ -151,7 +162,7 @@ def retract(
 @campaign.command()
 @click.argument("campaign_id", metavar="ID")
 @_IF_MATCH
-@_call
+@call
 def close(campaign_id: str, control_url: str, as_json: bool, if_match: str | None) -> None:
     """End the campaign; devices drop its content."""
     _press(control_url, campaign_id, "close", {}, if_match, as_json)
@@ -159,40 +170,91 @@ def close(campaign_id: str, control_url: str, as_json: bool, if_match: str | Non
 
 @campaign.command()
 @click.argument("campaign_id", metavar="ID")
-@_call
-def readiness(campaign_id: str, control_url: str, as_json: bool) -> None:
-    """Show who is ready and who has flipped, by platform and region."""
-    with _client(control_url) as client:
-        answer = client.get(_path(campaign_id, "/readiness"))
-    if as_json:
-        click.echo(json.dumps(answer))
-        return
-    table = Table("", "connected", "ready", "active", "coverage")
-    for title in ("platforms", "regions"):
-        for name, audience in sorted(answer[title].items()):
-            table.add_row(escape(name), *_figures(audience))
-        table.add_section()
-    table.add_row("all", *_figures(answer["total"]), style="bold")
-    Console().print(table)
-    click.echo(f"{answer['phase']}; go live at {answer['threshold']:.0%}: {'met' if answer['met'] else 'not met'}")
-    if lag := answer["flip_lag"]:
-        click.echo("flip lag: " + ", ".join(f"{name} {value}" for name, value in lag.items()))
+@_IF_MATCH
+@call
+def approve(campaign_id: str, control_url: str, as_json: bool, if_match: str | None) -> None:
+    """Turn the second key: say that what somebody else has written may go live."""
+    _press(control_url, campaign_id, "approve", {}, if_match, as_json)
 
 
-def _figures(audience: dict[str, Any]) -> list[str]:
-    counts = [f"{audience[name]:,}" for name in ("connected", "ready", "active")]
-    return [*counts, f"{audience['coverage']:.1%}"]
+@campaign.command()
+@click.argument("campaign_id", metavar="ID")
+@click.argument("stage")
+@click.option("--at", default=None, help="The event's instant: ISO 8601 with a zone, or Unix ms.")
+@click.option("--in", "in_s", default=None, type=float, help="Seconds from now instead.")
+@click.option("--window", "window_s", default=30.0, type=float, show_default=True, help="Seconds to spread over.")
+@click.option(
+    "--arm-ahead", "arm_ahead_s", default=60.0, show_default=True, help="Seconds before the instant to arm devices."
+)
+@click.option("--prefetch-at", default=None, help="When to prefetch: ISO 8601 with a zone, or Unix ms.")
+@click.option(
+    "--prefetch-window", "prefetch_window_s", default=600.0, show_default=True, help="Seconds of the prefetch."
+)
+@_IF_MATCH
+@call
+def schedule(
+    campaign_id: str, stage: str, control_url: str, as_json: bool, if_match: str | None, **fields: Any
+) -> None:
+    """Have STAGE happen by itself: prefetch, arm and instant."""
+    for name in ("at", "prefetch_at"):
+        fields[name] = _instant(fields[name])
+    _press(control_url, campaign_id, "schedule", {**fields, "stage": stage}, if_match, as_json)
+
+
+@campaign.command()
+@click.argument("campaign_id", metavar="ID")
+@_IF_MATCH
+@call
+def unschedule(campaign_id: str, control_url: str, as_json: bool, if_match: str | None) -> None:
+    """Leave what was scheduled to people again; what is armed on devices stays armed."""
+    _press(control_url, campaign_id, "unschedule", {}, if_match, as_json)
+
+
+@campaign.command()
+@click.argument("campaign_id", metavar="ID")
+@click.option("--at", default=None, help="The event's new instant: ISO 8601 with a zone, or Unix ms.")
+@click.option("--in", "in_s", default=None, type=float, help="Seconds from now instead.")
+@_IF_MATCH
+@call
+def move(campaign_id: str, control_url: str, as_json: bool, if_match: str | None, **fields: Any) -> None:
+    """Put the event at another time: everything that is scheduled, or armed on devices, moves with it."""
+    _press(control_url, campaign_id, "move", {**fields, "at": _instant(fields["at"])}, if_match, as_json)
+
+
+@campaign.command()
+@click.argument("campaign_id", metavar="ID")
+@click.argument("new_id", metavar="NEW")
+@click.option("--title", default=None, help="Of the copy; default: the same.")
+@click.option("--shadow/--no-shadow", default=None, help="Make it a rehearsal, or the real thing; default: the same.")
+@call
+def copy(
+    campaign_id: str, new_id: str, title: str | None, shadow: bool | None, control_url: str, as_json: bool
+) -> None:
+    """Create campaign NEW with the definition and the content of campaign ID."""
+    with client_of(control_url) as client:
+        found = client.get(path_of(campaign_id))
+        body = {name: found[name] for name in _COPIED}
+        body["variants"] = [{"match": each["match"], "bundle": _named(each["bundle"])} for each in found["variants"]]
+        said = {"id": new_id, "title": title, "shadow": shadow}
+        body |= {name: value for name, value in said.items() if value is not None}
+        _show(client.post("/v1/campaigns", body), as_json)
+
+
+def _named(bundle: dict[str, Any]) -> dict[str, Any]:
+    """Return a bundle as a definition names it: by its digest alone if it is kept by the control plane."""
+    kept = bundle["url"].endswith(f"{BUNDLE_PATH}{bundle['sha256']}")
+    return {"sha256": bundle["sha256"]} if kept else {name: bundle[name] for name in ("sha256", "bytes", "url")}
 
 
 def _press(
     control_url: str, campaign_id: str, action: str, body: dict[str, Any], if_match: str | None, as_json: bool
 ) -> None:
     said = {name: value for name, value in body.items() if value is not None}
-    with _client(control_url) as client:
-        _show(client.post(_path(campaign_id, f"/{action}"), said, if_match=if_match), as_json)
+    with client_of(control_url) as client:
+        _show(client.post(path_of(campaign_id, f"/{action}"), said, if_match=if_match), as_json)
 
 
-def _path(campaign_id: str, rest: str = "") -> str:
+def path_of(campaign_id: str, rest: str = "") -> str:
     # Checked here, for "../fleet" would be another route.
     return f"/v1/campaigns/{check_name('id', campaign_id)}{rest}"
 
@@ -210,9 +272,12 @@ def _show(answer: dict[str, Any], as_json: bool) -> None:
     for name in ("id", "title", "topic", "phase", "stage", "etag", "rev"):
         if answer.get(name) is not None:
             table.add_row(name, escape(str(answer[name])))
-    for name in ("prefetch", "activation"):
+    for name in ("prefetch", "activation", "schedule"):
         if plan := answer.get(name):
             table.add_row(name, escape(_plan(plan)))
+    if answer["two_keys"]:
+        approval = answer["approval"]
+        table.add_row("second key", escape(f"turned by {approval['by']}" if approval else "not turned yet"))
     table.add_row("allowed", ", ".join(answer["allowed"]) or "nothing")
     Console().print(table)
 
@@ -224,54 +289,11 @@ def _plan(plan: dict[str, Any]) -> str:
         f"{starts.astimezone():%Y-%m-%d %H:%M:%S %Z} ({starts:%H:%M:%S} UTC)",
         f"over {plan['window_ms'] / 1000:g} s",
     ]
-    if "stage" in plan:
+    if "arm_at" in plan:
+        words.insert(0, plan["stage"])
+    elif "stage" in plan:
         words.insert(0, ("back to " if plan["retracts"] else "") + plan["stage"])
         words.append(f"for {plan['share']:.0%} of devices, by {plan['by']}")
     if plan.get("reason"):
         words.append(("forced: " if plan["forced"] else "because: ") + plan["reason"])
     return ", ".join(words)
-
-
-@click.group()
-def key() -> None:
-    """Make, list and revoke API keys, in the store itself."""
-
-
-@key.command(name="create")
-@click.argument("name")
-@click.option(
-    "--role", type=click.Choice(_ROLES), required=True, help="What the key may do; each includes those before."
-)
-@_STORE
-def key_create(name: str, role: str, redis_url: str) -> None:
-    """Make a key for NAME and print it, this once."""
-    from fanout.store.keys import Role
-
-    click.echo(_with_keys(redis_url, lambda keys: keys.create(name, Role(role))))
-
-
-@key.command(name="list")
-@_STORE
-def key_list(redis_url: str) -> None:
-    """List whose keys there are, and what they may do."""
-    for entry in _with_keys(redis_url, lambda keys: keys.list()):
-        click.echo(f"{entry.name}\t{entry.role.value}")
-
-
-@key.command(name="revoke")
-@click.argument("name")
-@_STORE
-def key_revoke(name: str, redis_url: str) -> None:
-    """End the key of NAME at once."""
-    _with_keys(redis_url, lambda keys: keys.revoke(name))
-
-
-def _with_keys(redis_url: str, act: Callable[[Any], Any]) -> Any:
-    from fanout.connect import connect
-    from fanout.store.keys import KeyStore
-
-    async def work() -> Any:
-        async with connect(redis_url) as redis:
-            return await act(KeyStore(redis))
-
-    return asyncio.run(work())

@@ -1,0 +1,31 @@
+// Instants in the viewer's zone, with UTC beside. The server writes UTC only, for whoever has no script.
+
+const LOCAL = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+const UTC_TIME = new Intl.DateTimeFormat("en-GB", { timeStyle: "medium", timeZone: "UTC" });
+const UTC_FULL = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "medium", timeZone: "UTC" });
+
+/** Write every time element below `root` in both zones. */
+export function localize(root) {
+  for (const element of root.querySelectorAll("time[datetime]")) {
+    if (element.dataset.local) continue;
+    element.dataset.local = "yes";
+    const at = new Date(element.dateTime);
+    const sameDay = at.getDate() === at.getUTCDate();
+    const utc = document.createElement("span");
+    utc.className = "utc";
+    utc.textContent = `${(sameDay ? UTC_TIME : UTC_FULL).format(at)} UTC`;
+    element.replaceChildren(`${LOCAL.format(at)} `, utc);
+  }
+}
+
+/** A time of day here, for messages. */
+export const clock = (ms) => new Date(ms).toLocaleTimeString();
+
+/** Unix ms as the value of a datetime-local field, which knows the viewer's zone only. */
+export function toField(ms) {
+  const at = new Date(ms - new Date(ms).getTimezoneOffset() * 60000);
+  return at.toISOString().slice(0, 19);
+}
+
+/** A datetime-local field's value as Unix ms; NaN if it is empty. */
+export const fromField = (value) => new Date(value).getTime();

@@ -1,0 +1,267 @@
+"""An event night in real Chromium, on a real store, gateway and devices."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from playwright.async_api import Browser, Page, expect
+from support.browser import person
+from support.product import LARGE, definition
+from support.viewers import swarm
+from support.waiting import until
+
+from console.room import beside_chrome, fill, hold, needs_chromium, outcome, press, room, sign_in
+from fanout.roles import Role
+
+pytestmark = [needs_chromium, beside_chrome]
+
+DEVICES = 60
+# One device every four seconds: far from the gate for as long as the test needs.
+SLOW_S = "240"
+
+
+async def _create(page: Page) -> None:
+    await page.goto("/campaigns")
+    await page.get_by_role("link", name="New campaign").click()
+    await page.locator("[name=id]").fill("cup")
+    await page.locator("[name=title]").fill("Cup final")
+    await page.locator("[name=topic]").fill("t")
+    await page.get_by_label("Two keys").check()
+    await page.locator("[data-stage=live] .title-field").fill("It is on")
+    await page.get_by_role("button", name="Create the campaign").click()
+    await page.wait_for_url("**/campaigns/cup")
+
+
+async def test_two_people_take_an_event_from_the_form_to_the_flight_record(chrome: Browser) -> None:
+    async with (
+        room(chrome, open_console=False, mia=Role.PUBLISHER, noa=Role.PUBLISHER) as made,
+        swarm(made.product, DEVICES) as crowd,
+        person(made.browser, made.url) as mia,
+        person(made.browser, made.url) as noa,
+    ):
+        await made.product.connected(DEVICES)
+        await sign_in(mia, "mia")
+        await _create(mia)
+        await expect(press(mia, "activate")).to_be_disabled()
+
+        await fill(mia, "prefetch-form", window_s=SLOW_S)
+        await press(mia, "prefetch").click()
+        await expect(outcome(mia)).to_contain_text("done, revision")
+        await expect(mia.locator("#campaign-readiness")).to_contain_text(
+            re.compile(rf"[1-9]\d* of {DEVICES} devices")
+        )
+        await expect(mia.locator("#why-activate")).to_contain_text("second key")
+        await expect(mia.locator("#why-approve")).to_contain_text("somebody else")
+
+        await sign_in(noa, "noa", "/campaigns/cup")
+        await press(noa, "approve").click()
+        await expect(outcome(noa)).to_contain_text("done")
+        await expect(mia.locator("#campaign-plan")).to_contain_text("Approved by noa")
+
+        await fill(mia, "live-form", window_s="3", in_s="1")
+        await expect(press(mia, "activate")).to_have_text(f"Show LIVE on {DEVICES} devices over 3 s")
+        await hold(mia, press(mia, "activate"))
+        await expect(outcome(mia)).to_contain_text(re.compile(rf"refused.*\d+ of {DEVICES}.*threshold is 95.0%"))
+        await expect(mia.locator("#force-reason")).to_be_visible()
+
+        await fill(mia, "prefetch-form", window_s="0")
+        await press(mia, "prefetch").click()
+        await expect(mia.locator("#campaign-readiness")).to_contain_text("The gate is open")
+        await hold(mia, press(mia, "activate"))
+        await expect(outcome(mia)).to_contain_text("done, revision")
+        for page in (mia, noa):
+            await expect(page.locator("#campaign-head")).to_contain_text(
+                f"{DEVICES} of {DEVICES} devices show 'live'"
+            )
+        await until(lambda: crowd.shows() == {"live"}, "every device")
+        await expect(mia.locator("#curve-words")).to_contain_text("To LIVE")
+
+        await noa.get_by_role("link", name=re.compile("^Record")).first.click()
+        await expect(noa.locator(".figures")).to_contain_text(f"{DEVICES} of {DEVICES}")
+        await expect(noa.locator("#flight-plot canvas")).to_be_visible()
+        async with noa.expect_download() as download:
+            await noa.get_by_role("link", name="one HTML file").click()
+        text = (await (await download.value).path()).read_text("utf-8")
+        assert "uPlot" in text
+        assert "src=" not in text
+        assert 'rel="stylesheet"' not in text
+
+        await noa.go_back()
+        await press(noa, "retract").click()
+        await expect(outcome(noa)).to_contain_text("Retract to UPCOMING now: done")
+        await until(lambda: crowd.shows() == {"upcoming"}, "every device back")
+        await expect(mia.locator("#campaign-done")).to_contain_text("retracted from the console")
+
+
+async def test_a_press_into_a_crash_is_told_and_happens_once(chrome: Browser) -> None:
+    async with (
+        room(chrome, open_console=False, mia=Role.PUBLISHER) as made,
+        swarm(made.product, 5) as crowd,
+        person(made.browser, made.url) as page,
+    ):
+        await made.product.create()
+        await made.product.press("prefetch", window_s=0)
+        await made.product.counted(ready=5)
+        await made.product.press("activate", stage="live", window_s=0)
+        await made.product.in_phase("live")
+        await sign_in(page, "mia", "/campaigns/cup")
+        await expect(page.locator("#link")).to_have_text("live")
+        made.kill()
+        await expect(page.locator("#lost")).to_contain_text("Connection lost; this is what was known at")
+        await press(page, "retract").click()
+        await expect(outcome(page)).to_contain_text("asking again under the same key")
+        made.start()
+        await expect(outcome(page)).to_contain_text("done, revision")
+        await expect(page.locator("#lost")).to_be_hidden()
+        await until(lambda: crowd.shows() == {"upcoming"}, "every device back")
+        done = made.product.api.get("/v1/audit?campaign=cup")["entries"]
+        assert [entry["action"] for entry in done].count("retract") == 1
+
+
+async def test_a_stale_page_is_told_who_was_first(chrome: Browser) -> None:
+    async with room(chrome) as made, swarm(made.product, 5), person(made.browser, made.url) as page:
+        await made.product.create()
+        await made.product.press("prefetch", window_s=0)
+        await made.product.counted(ready=5)
+        await page.goto("/campaigns/cup")
+        await expect(press(page, "activate")).to_contain_text("5 devices")
+        await press(page, "activate").hover()
+        await page.mouse.down()
+        await made.product.press("prefetch", window_s=0)
+        await expect(outcome(page)).to_contain_text("somebody else changed it: tests, prefetch")
+        await page.mouse.up()
+        assert (await made.product.show())["phase"] == "prefetching"
+
+
+async def test_two_who_press_at_once_make_one_activation_and_both_are_told(chrome: Browser) -> None:
+    async with (
+        room(chrome) as made,
+        swarm(made.product, 5),
+        person(made.browser, made.url) as one,
+        person(made.browser, made.url) as other,
+    ):
+        await made.product.create()
+        await made.product.press("prefetch", window_s=0)
+        await made.product.counted(ready=5)
+        for page in (one, other):
+            await page.goto("/campaigns/cup")
+            await expect(press(page, "activate")).to_contain_text("5 devices")
+            await press(page, "activate").hover()
+        await asyncio.gather(one.mouse.down(), other.mouse.down())
+        told = []
+        for page in (one, other):
+            await expect(outcome(page)).to_contain_text(re.compile("done, revision|somebody else changed it"))
+            told.append("done" in (await outcome(page).inner_text()).partition("somebody")[0])
+        assert sorted(told) == [False, True]
+        done = made.product.api.get("/v1/audit?campaign=cup")["entries"]
+        assert [entry["action"] for entry in done].count("activate") == 1
+
+
+async def test_without_the_store_the_page_keeps_what_was_known_and_says_so(chrome: Browser) -> None:
+    async with room(chrome) as made, swarm(made.product, 5), person(made.browser, made.url) as page:
+        await made.product.create()
+        await made.product.press("prefetch", window_s=0)
+        await made.product.counted(ready=5)
+        await page.goto("/campaigns/cup")
+        await expect(page.locator("#campaign-readiness")).to_contain_text("5 of 5 devices")
+        made.product.stack.valkey.kill()
+        await expect(page.locator("#lost")).to_contain_text("The store does not answer; this is what was known at")
+        await expect(page.locator("#campaign-readiness")).to_contain_text("5 of 5 devices")
+        made.product.stack.valkey.start()
+        await expect(page.locator("#lost")).to_be_hidden()
+
+
+async def test_letting_go_early_sends_nothing_and_keys_hold_too(chrome: Browser) -> None:
+    async with room(chrome) as made, swarm(made.product, 5), person(made.browser, made.url) as page:
+        await made.product.create(shadow=True)
+        await made.product.press("prefetch", window_s=0)
+        await made.product.counted(ready=5)
+        await page.goto("/campaigns/cup")
+        assert "REHEARSAL" in await page.title()
+        await expect(page.get_by_text("Devices do everything but show it.")).to_be_visible()
+        await press(page, "activate").click()
+        await expect(outcome(page)).to_contain_text("Let go too early")
+        assert (await made.product.show())["phase"] == "prefetching"
+        await press(page, "activate").focus()
+        await page.keyboard.down("Space")
+        await expect(outcome(page)).to_contain_text("Rehearse LIVE on 5 devices over 15 s: done")
+        await page.keyboard.up("Space")
+
+
+async def test_the_form_keeps_what_was_typed_and_says_what_is_wrong_beside_it(chrome: Browser) -> None:
+    async with room(chrome) as made, person(made.browser, made.url) as page:
+        await page.goto("/campaigns/new")
+        await page.locator("[name=id]").fill("Cup!")
+        await page.locator("[name=title]").fill("Cup final")
+        await page.locator("[name=topic]").fill("t")
+        save = page.get_by_role("button", name="Create the campaign")
+        await save.click()
+        await expect(page.locator("#fault-id")).to_contain_text("id is 'Cup!'; allowed are")
+        await expect(page.locator("[name=title]")).to_have_value("Cup final")
+        await page.locator("[name=id]").fill("cup")
+        await page.locator("[data-stage=live] .content").fill('{"title": ')
+        await save.click()
+        await expect(page.locator("[data-stage=live] .fault")).to_contain_text("This is no JSON")
+        await page.locator("[data-stage=live] .content").fill('{"title": "<img src=x onerror=alert(1)>"}')
+        await expect(page.locator("[data-stage=live] .tv")).to_have_text("<img src=x onerror=alert(1)>")
+        await save.click()
+        await page.wait_for_url("**/campaigns/cup")
+        await expect(page.locator(".tv").nth(1)).to_have_text("<img src=x onerror=alert(1)>")
+
+
+async def test_a_file_fills_the_form_and_a_broken_one_is_refused_with_its_line(chrome: Browser) -> None:
+    async with room(chrome) as made, person(made.browser, made.url) as page:
+        await page.goto("/campaigns/new")
+        broken = {"name": "cup.yaml", "mimeType": "text/yaml", "buffer": b"id: cup\ntitle: [unclosed\ntopic: t\n"}
+        await page.locator("#file").set_input_files([broken])
+        await expect(page.locator("#fault-file")).to_contain_text("line 3")
+        whole = json.dumps(definition(threshold=0.5)).encode()
+        await page.locator("#file").set_input_files(
+            [{"name": "cup.json", "mimeType": "application/json", "buffer": whole}]
+        )
+        await expect(page.locator("[name=threshold]")).to_have_value("50")
+        await expect(page.locator("[data-stage=ended] .tv")).to_have_text("cup ended")
+        await page.get_by_role("button", name="Create the campaign").click()
+        await page.wait_for_url("**/campaigns/cup")
+        assert (await made.product.show())["threshold"] == 0.5
+
+
+async def test_the_forecast_answers_as_the_window_is_moved(chrome: Browser) -> None:
+    async with room(chrome) as made, swarm(made.product, 5), person(made.browser, made.url) as page:
+        await made.product.create(origin_per_s=1, padding=LARGE)
+        await made.product.press("prefetch", window_s=240)
+        await made.product.counted(connected=5)
+        await page.goto("/campaigns/cup")
+        await fill(page, "live-form", window_s="2")
+        await expect(page.locator("#forecast")).to_contain_text("The origin would see")
+        await page.get_by_role("button", name="Use it").click()
+        await expect(page.locator("#forecast")).not_to_contain_text("The origin would see")
+
+
+async def test_instants_are_in_the_viewers_zone_with_utc_beside_and_the_event_moves(chrome: Browser) -> None:
+    tokyo = ZoneInfo("Asia/Tokyo")
+    event = (datetime.now(tokyo) + timedelta(hours=2)).replace(microsecond=0)
+    local = "%Y-%m-%dT%H:%M:%S"
+    async with room(chrome) as made, person(made.browser, made.url, timezone_id="Asia/Tokyo", locale="en-GB") as page:
+        await made.product.create()
+        await page.goto("/campaigns/cup")
+        await page.get_by_text("Schedule and move").click()
+        before = (event - timedelta(hours=1)).strftime(local)
+        await fill(page, "schedule-form", at=event.strftime(local), prefetch_at=before, prefetch_window_s="60")
+        await press(page, "schedule").click()
+        await expect(outcome(page)).to_contain_text("done")
+        assert (await made.product.show())["schedule"]["at"] == event.timestamp() * 1000
+        shown = page.locator("#campaign-plan [data-at]")
+        await expect(shown).to_contain_text(f"{event:%H:%M:%S}")
+        await expect(shown).to_contain_text(f"{event.astimezone(UTC):%H:%M:%S} UTC")
+        await page.locator("#move-form [name=at]").fill(event.strftime(local))
+        await page.get_by_role("button", name="+7 min").click()
+        await press(page, "move").click()
+        await expect(outcome(page)).to_contain_text("Move the event: done")
+        later = event + timedelta(minutes=7)
+        assert (await made.product.show())["schedule"]["at"] == later.timestamp() * 1000
+        await expect(shown).to_contain_text(f"{later:%H:%M:%S}")

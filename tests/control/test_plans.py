@@ -1,0 +1,252 @@
+"""Edits, the second key, schedules, the event that moves, forecasts and the audit chain, through the API."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from redis.asyncio import Redis
+
+from fanout import audit
+from fanout.bus.publication import Activated, Prefetched
+from fanout.roles import Role
+from fanout.store.audit import AuditStore
+from fanout.store.campaigns import CampaignStore
+
+from .conftest import Api, Present, content, definition
+from .test_campaigns import published
+
+HOUR_S = 3600
+
+
+async def chain(redis: Redis) -> list[audit.Entry]:
+    """Return what was done, after making sure that the chain is whole."""
+    lines = [line async for line in AuditStore(redis).lines()]
+    versions = {campaign.id: campaign.version for campaign in await CampaignStore(redis).list()}
+    assert audit.verify(lines, versions).faults == ()
+    return [audit.read(line) for line in lines]
+
+
+async def armed_in_an_hour(api: Api, present: Present) -> int:
+    await api.create()
+    await present(prefetch_rev=await api.prefetch())
+    answer = await api.post("/v1/campaigns/cup/activate", {"stage": "live", "window_s": 2, "in_s": HOUR_S})
+    assert answer.status_code == 200, answer.text
+    return int(answer.json()["activation"]["at"])
+
+
+# --- Edits
+
+
+async def test_an_edit_replaces_the_definition_and_what_was_prefetched_is_prefetched_again(api: Api) -> None:
+    await api.create()
+    await api.prefetch()
+    wanted = definition(title="The semi-final", variants=[{"bundle": content("new")}], origin_per_s=50)
+    edited = await api.call("PUT", "/v1/campaigns/cup", wanted, role=Role.EDITOR)
+    assert edited.status_code == 200, edited.text
+    shown = edited.json()
+    assert (shown["title"], shown["phase"], shown["prefetch"]) == ("The semi-final", "draft", None)
+    assert shown["editors"] == ["test-publisher", "test-editor"]
+    assert (await api.prefetch()) > 0
+
+
+async def test_an_edit_of_what_somebody_else_changed_meanwhile_is_refused(api: Api) -> None:
+    seen = (await api.create())["etag"]
+    tries = [
+        api.call("PUT", "/v1/campaigns/cup", definition(title=f"try {n}"), headers={"If-Match": seen})
+        for n in range(3)
+    ]
+    statuses = [answer.status_code for answer in await asyncio.gather(*tries)]
+    assert sorted(statuses) == [200, 412, 412]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "status", "words"),
+    [
+        (definition("other"), 422, "copy the campaign instead"),
+        (definition(origin_per_s=0), 422, "origin_per_s is 0"),
+        (definition(title=""), 422, "title has 0 characters"),
+    ],
+)
+async def test_a_bad_edit_changes_nothing(api: Api, wanted: object, status: int, words: str) -> None:
+    before = await api.create()
+    answer = await api.call("PUT", "/v1/campaigns/cup", wanted)
+    assert answer.status_code == status
+    assert words in answer.json()["detail"]
+    after = (await api.get("/v1/campaigns/cup")).json()
+    assert after["version"] == before["version"]
+
+
+# --- The second key
+
+
+async def test_nobody_goes_live_alone(api: Api, present: Present) -> None:
+    await api.create(two_keys=True)
+    await present(prefetch_rev=await api.prefetch())
+    go = "/v1/campaigns/cup/activate", {"stage": "live", "window_s": 0, "force": True, "reason": "now!"}
+    alone = await api.post(*go)
+    assert alone.status_code == 409
+    assert "somebody other than test-publisher" in alone.json()["detail"]
+    own = await api.post("/v1/campaigns/cup/approve")
+    assert own.status_code == 409
+    assert "the second key is somebody else's" in own.json()["detail"]
+    assert (await api.post("/v1/campaigns/cup/approve", role=Role.VIEWER)).status_code == 403
+    approved = await api.post("/v1/campaigns/cup/approve", role=Role.EDITOR)
+    assert approved.json()["approval"]["by"] == "test-editor"
+    assert (await api.post(*go)).status_code == 200
+
+
+async def test_an_approval_of_another_version_than_was_seen_is_refused(api: Api) -> None:
+    seen = (await api.create(two_keys=True))["etag"]
+    await api.call("PUT", "/v1/campaigns/cup", definition(two_keys=True, title="Another"))
+    answer = await api.post("/v1/campaigns/cup/approve", role=Role.EDITOR, headers={"If-Match": seen})
+    assert answer.status_code == 412
+
+
+# --- Schedules, and the event that moves
+
+
+async def test_a_schedule_is_kept_with_the_campaign_and_taken_back(api: Api) -> None:
+    await api.create()
+    now = (await api.get("/v1/campaigns/cup")).json()["now"]
+    plan = {
+        "stage": "live",
+        "window_s": 45,
+        "at": now + 7_200_000,
+        "prefetch_at": now + 3_600_000,
+        "prefetch_window_s": 600,
+    }
+    answer = await api.post("/v1/campaigns/cup/schedule", plan)
+    assert answer.status_code == 200, answer.text
+    schedule = answer.json()["schedule"]
+    assert (schedule["at"], schedule["arm_at"]) == (now + 7_200_000, now + 7_140_000)
+    assert (schedule["prefetched"], schedule["armed"]) == (False, False)
+    assert (await api.post("/v1/campaigns/cup/unschedule")).json()["schedule"] is None
+
+
+@pytest.mark.parametrize(
+    ("plan", "words"),
+    [
+        ({"stage": "over", "in_s": 60, "window_s": 1}, "stage is 'over'"),
+        ({"stage": "live", "in_s": 60, "window_s": 1}, "send prefetch_at too"),
+        ({"stage": "live", "at": 1, "window_s": 1}, "in the past"),
+        ({"stage": "live", "in_s": 60, "window_s": 6000}, "activate window is 6000000 ms"),
+        ({"stage": "live", "in_s": 1e9, "window_s": 1}, "the limit is"),
+    ],
+)
+async def test_a_schedule_that_cannot_be_kept_is_refused(api: Api, plan: object, words: str) -> None:
+    await api.create()
+    answer = await api.post("/v1/campaigns/cup/schedule", plan)
+    assert answer.status_code == 422
+    assert words in answer.json()["detail"]
+
+
+async def test_what_is_armed_moves_on_devices_and_is_one_newer_activation(
+    api: Api, redis: Redis, present: Present
+) -> None:
+    at = await armed_in_an_hour(api, present)
+    await present(ready=0)  # the gate has been passed: a late kick-off is no reason to ask again
+    moved = await api.post("/v1/campaigns/cup/move", {"at": at + 420_000})
+    assert moved.status_code == 200, moved.text
+    assert moved.json()["activation"]["at"] == at + 420_000
+    log = await published(redis)
+    assert [type(each) for each in log] == [Prefetched, Activated, Activated]
+    assert isinstance(log[2], Activated)
+    assert (log[2].at, log[2].rev) == (at + 420_000, moved.json()["rev"])
+
+
+async def test_a_move_that_makes_no_sense_is_refused(api: Api) -> None:
+    await api.create()
+    answer = await api.post("/v1/campaigns/cup/move", {"in_s": 60})
+    assert answer.status_code == 409
+    assert "nothing to move" in answer.json()["detail"]
+
+
+# --- Forecasts
+
+
+async def test_a_forecast_says_how_long_what_the_origin_sees_and_what_to_think_about(
+    api: Api, present: Present
+) -> None:
+    await api.create(variants=[{"bundle": {"sha256": "b" * 64, "bytes": 50_000, "url": "https://cdn.example/b"}}])
+    rev = await api.prefetch()
+    await present(connected=100_000, ready=60_000, prefetch_rev=rev, worker="one")
+    await present(connected=20_000, ready=20_000, prefetch_rev=rev, worker="two")
+    answer = await api.get("/v1/campaigns/cup/forecast?window_s=10&in_s=30", role=Role.VIEWER)
+    assert answer.status_code == 200, answer.text
+    found = answer.json()
+    assert (found["devices"], found["unready"], found["met"]) == (120_000, 40_000, False)
+    assert found["origin_per_s_peak"] == pytest.approx(4_000)
+    assert found["window_s_safe"] == pytest.approx(20)
+    assert "80,000 of 120,000" in found["warnings"][0]
+    assert "20.0 s or more" in found["warnings"][1]
+    wide = (await api.get("/v1/campaigns/cup/forecast?window_s=20&in_s=30")).json()
+    assert wide["within_budget"]
+    assert wide["t50_s"] == pytest.approx(10, abs=0.1)
+
+
+async def test_a_campaign_on_the_same_topic_is_warned_of(api: Api, present: Present) -> None:
+    await armed_in_an_hour(api, present)
+    await api.create("second")
+    found = (await api.get("/v1/campaigns/second/forecast?window_s=10")).json()
+    assert any("Campaign cup is armed on the same topic" in warning for warning in found["warnings"])
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("", "window_s"),
+        ("?window_s=x", "float"),
+        ("?window_s=-1", ">= 0"),
+        ("?window_s=1&share=2", "<= 1"),
+        ("?window_s=1&colour=red", "colour"),
+        ("?window_s=nan", "window_s"),
+    ],
+)
+async def test_a_forecast_of_nonsense_is_refused(api: Api, query: str, words: str) -> None:
+    await api.create()
+    answer = await api.get(f"/v1/campaigns/cup/forecast{query}")
+    assert answer.status_code == 422, answer.text
+    assert words in answer.json()["detail"]
+
+
+# --- What was done
+
+
+async def test_everything_that_was_done_is_one_whole_chain(api: Api, redis: Redis, present: Present) -> None:
+    await api.create(role=Role.EDITOR)
+    await present(prefetch_rev=await api.prefetch(), ready=10)
+    forced = {"stage": "live", "window_s": 0, "force": True, "reason": "kick-off"}
+    assert (await api.post("/v1/campaigns/cup/activate", forced)).status_code == 200
+    assert (await api.post("/v1/campaigns/cup/retract", {"reason": "wrong match"})).status_code == 200
+    await api.create("other")
+    entries = await chain(redis)
+    assert [entry.action for entry in entries] == ["create", "prefetch", "activate", "retract", "create"]
+    activate = entries[2]
+    assert activate.by == "test-publisher"
+    assert activate.details["coverage"] == 0.1
+    assert activate.details["forced"]
+    assert activate.details["reason"] == "kick-off"
+    assert len(activate.details["bundles"]) == 2
+
+    shown = (await api.get("/v1/audit?campaign=cup&count=2", role=Role.VIEWER)).json()["entries"]
+    assert [entry["action"] for entry in shown] == ["retract", "activate"]
+    assert (await api.get("/v1/audit?campaign=nobody")).status_code == 404
+    assert len((await api.get("/v1/audit")).json()["entries"]) == 5
+
+
+async def test_many_at_once_make_one_chain_and_lose_nothing(api: Api, redis: Redis) -> None:
+    made = await asyncio.gather(*(api.post("/v1/campaigns", definition(f"c{n}")) for n in range(6)))
+    assert [answer.status_code for answer in made] == [201] * 6
+    pressed = await asyncio.gather(*(api.post(f"/v1/campaigns/c{n}/prefetch", {"window_s": 0}) for n in range(6)))
+    assert [answer.status_code for answer in pressed] == [200] * 6
+    assert len(await chain(redis)) == 12
+
+
+async def test_a_press_that_is_refused_or_repeated_adds_nothing(api: Api, redis: Redis) -> None:
+    await api.create()
+    key = {"Idempotency-Key": "the-same"}
+    for _ in range(2):
+        assert (await api.post("/v1/campaigns/cup/prefetch", {"window_s": 0}, headers=key)).status_code == 200
+    assert (await api.post("/v1/campaigns/cup/activate", {"stage": "live", "window_s": 0})).status_code == 409
+    assert [entry.action for entry in await chain(redis)] == ["create", "prefetch"]
