@@ -27,7 +27,18 @@ from fanout.device.actions import (
     Store,
 )
 from fanout.device.cache import Cache, MemoryCache
-from fanout.device.events import Activated, Connected, Disconnected, Event, Events, Rehearsed
+from fanout.device.events import (
+    Activated,
+    Connected,
+    Connecting,
+    Disconnected,
+    Error,
+    Event,
+    Events,
+    Rehearsed,
+    Stats,
+)
+from fanout.device.filecache import FileCache
 from fanout.device.machine import DeviceMachine, Resume
 
 if TYPE_CHECKING:
@@ -40,14 +51,17 @@ __all__ = [
     "Cancelled",
     "Closed",
     "Connected",
+    "Connecting",
     "Device",
     "DeviceMachine",
     "Disconnected",
     "Drop",
     "Ended",
+    "Error",
     "Event",
     "Events",
     "Fetch",
+    "FileCache",
     "Flip",
     "MemoryCache",
     "Prefetched",
@@ -55,6 +69,7 @@ __all__ = [
     "Reopen",
     "Resume",
     "Send",
+    "Stats",
     "Store",
 ]
 

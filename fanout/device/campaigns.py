@@ -202,9 +202,13 @@ class Campaigns:
 
     # --- Flips
 
-    def resume(self, actions: list[Action]) -> None:
-        """Report what is shown: gateways count by connection, so each new one is told."""
+    def resume(self, have: tuple[str, ...], actions: list[Action]) -> None:
+        """Report what is shown, and what is held beyond ``have``: gateways count by connection, so each is told."""
         for lanes in self._lanes:
+            if lanes.content == lane.READY and lanes.bundle is not None:
+                sha256 = lanes.bundle.sha256
+                if sha256 in self.shelf.held and sha256 not in have:
+                    _report(lanes, lanes.content_rev, "ready", actions, via="resume")
             if lanes.active_rev:
                 _report(lanes, lanes.active_rev, "active", actions, via="resume")
 

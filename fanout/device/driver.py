@@ -7,8 +7,6 @@ behind ``emit``, the cache and the token.
 from __future__ import annotations
 
 import asyncio
-import logging
-import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import aclosing
@@ -16,15 +14,17 @@ from typing import Final, Protocol
 
 from fanout import wire
 from fanout.device.actions import Action, Drop, Fetch, Flip, Reopen, Send, Store
-from fanout.device.cache import Cache
-from fanout.device.events import Activated, Connected, Disconnected, Event, Rehearsed
+from fanout.device.events import Activated, Connected, Connecting, Disconnected, Event, Rehearsed, Stats
+from fanout.device.keeping import Keeping
 from fanout.device.link import OPEN_TIMEOUT_S, Link, NotOpened, open_link
 from fanout.device.machine import DeviceMachine
 from fanout.device.origin import FetchFailed, Origin
-
-log: Final = logging.getLogger("fanout.device")
+from fanout.device.timing import JUMP_MS, Clock, Jumps
+from fanout.device.troubles import Troubles
 
 HTTP_UNAUTHORIZED: Final = 401
+# A device that wakes from sleep notices within this time, also when nothing is due and nothing comes.
+LOOK_MS: Final = 10_000.0
 
 
 class Tokens(Protocol):
@@ -39,11 +39,6 @@ class Tokens(Protocol):
         ...
 
 
-def mono_ms() -> float:
-    """Return the monotonic timer, ms: the only clock a device reads."""
-    return time.monotonic() * 1000
-
-
 class Driver:
     """Runs one machine.
 
@@ -52,9 +47,12 @@ class Driver:
         url: The gateway, with path.
         encoding: Of the messages.
         tokens: For the handshakes.
-        cache: Holds what the machine was told it holds.
+        keeping: Holds what the machine was told it holds.
         origin: For bundles that do not come inline.
         emit: Hands an event to the app; never raises.
+        troubles: Told what went wrong.
+        stats: Where to count.
+        clock: The timers.
     """
 
     def __init__(
@@ -64,19 +62,28 @@ class Driver:
         url: str,
         encoding: wire.Encoding,
         tokens: Tokens,
-        cache: Cache,
+        keeping: Keeping,
         origin: Origin,
         emit: Callable[[Event], None],
+        troubles: Troubles,
+        stats: Stats,
+        clock: Clock,
     ) -> None:
         self._machine = machine
         self._url = url
         self._encoding = encoding
         self._tokens = tokens
-        self._cache = cache
+        self._keeping = keeping
         self._origin = origin
         self._emit = emit
+        self._troubles = troubles
+        self._stats = stats
+        self._mono_ms = clock.mono_ms
+        self._jumps = Jumps(clock)
         self._link: Link | None = None  # the newest that was welcomed
         self._opening = False  # another is on its way
+        self._attempt = 0  # sockets opened since the last was lost
+        self._heard_ms = float("-inf")  # when the last message came, monotonic
         self._connect_at: float | None = None  # when to open one, monotonic ms
         self._over = False  # a gateway said: never again
         self._outbox: deque[wire.FromDevice] = deque()  # what the writer has not sent yet
@@ -107,20 +114,35 @@ class Driver:
     # --- Time
 
     async def _drive(self) -> None:
-        self._connect_at = mono_ms()
+        self._connect_at = asked_ms = self._mono_ms()
         while not self._over:
-            now = mono_ms()
+            now = self._mono_ms()
+            if self._jumps.look() or self._held_up(asked_ms, now):
+                self._distrust(now)
             if self._connect_at is not None and self._connect_at <= now:
                 self._connect_at = None
                 self._open()
             self._act(self._machine.due(now))
             self._wake.clear()
-            instants = [at for at in (self._machine.next_due_ms(), self._connect_at) if at is not None]
+            planned = [at for at in (self._machine.next_due_ms(), self._connect_at) if at is not None]
+            now = self._mono_ms()
+            asked_ms = max(now, min([now + LOOK_MS, *planned]))
             try:
-                async with asyncio.timeout(max(0.0, min(instants) - mono_ms()) / 1000 if instants else None):
+                async with asyncio.timeout((asked_ms - now) / 1000):
                     await self._wake.wait()
             except TimeoutError:
                 pass
+
+    def _held_up(self, asked_ms: float, now_ms: float) -> bool:
+        """Tell whether the loop was late by so much that a cancel may lie unread in the socket's buffer.
+
+        If something was read since, then the buffer was, too.
+        """
+        return self._link is not None and now_ms - asked_ms > JUMP_MS and self._heard_ms < asked_ms
+
+    def _distrust(self, now_ms: float) -> None:
+        self._stats.jumps += 1
+        self._act(self._machine.distrusted(now_ms))
 
     # --- Links
 
@@ -128,45 +150,68 @@ class Driver:
         # One at a time: if it fails, what comes next is planned then.
         if not self._opening:
             self._opening = True
+            if self._link is None:
+                self._attempt += 1
+                self._emit(Connecting(self._attempt))
             self._start(self._live())
 
     async def _live(self) -> None:
         """Open a link and read it until it is lost."""
         try:
-            async with asyncio.timeout(OPEN_TIMEOUT_S):
-                token = await self._tokens.get()
+            token = await self._token()
             link = await open_link(self._url, token, self._encoding, self._machine.resume())
         except NotOpened as exc:
             self._failed(str(exc), status=exc.status, retry_after_ms=exc.retry_after_ms)
             return
-        except Exception as exc:
-            # The app's get_token, or the library below: either way there is no connection, and time heals both.
-            log.exception("no connection")
-            self._failed(f"{type(exc).__name__}: {exc}")
+        except Exception as exc:  # noqa: BLE001 - a fault of the library below: time may heal it
+            self._failed(repr(exc))
             return
         try:
-            async with aclosing(link.messages(OPEN_TIMEOUT_S)) as messages:
+            async with aclosing(link.messages(OPEN_TIMEOUT_S, self._malformed)) as messages:
                 async for message in messages:
                     self._take(link, message)
         finally:
             await link.close()
         self._left(link)
 
+    async def _token(self) -> str:
+        try:
+            async with asyncio.timeout(OPEN_TIMEOUT_S):
+                return await self._tokens.get()
+        except Exception as exc:
+            self._troubles.note("token", repr(exc), cause=exc)
+            raise NotOpened(f"no token: {exc!r}") from exc
+
+    def _malformed(self, detail: str) -> None:
+        self._stats.malformed += 1
+        self._troubles.note("message", detail)
+
     def _take(self, link: Link, message: wire.ToDevice) -> None:
-        if isinstance(message, wire.Welcome):
-            old, self._link = self._link, link
-            link.welcomed, self._opening, self._connect_at = True, False, None
-            self._act(self._machine.received(message, mono_ms()))
-            self._emit(Connected(message.session))
-            if old is not None and old is not link:
-                # The new one holds; now the old one may break.
-                self._start(old.close())
-        else:
-            self._act(self._machine.received(message, mono_ms()))
+        now = self._heard_ms = self._mono_ms()
+        self._stats.messages += 1
+        if self._jumps.look():
+            # First, or this message would seem to say that all is well.
+            self._distrust(now)
+        if link.welcomed:
+            self._act(self._machine.received(message, now))
+        elif isinstance(message, wire.Welcome):
+            self._welcomed(link, message, now)
+        # Anything else before a welcome counts for nothing.
+
+    def _welcomed(self, link: Link, message: wire.Welcome, now: float) -> None:
+        if self._machine.server_ms(now) is not None:
+            self._stats.reconnects += 1  # the clock is known: there was a welcome before
+        old, self._link = self._link, link
+        link.welcomed, self._opening, self._connect_at = True, False, None
+        self._act(self._machine.received(message, now))
+        self._emit(Connected(message.session))
+        if old is not None:
+            # The new one holds; now the old one may break.
+            self._start(old.close())
 
     def _left(self, link: Link) -> None:
         if link is self._link:
-            self._link = None
+            self._link, self._attempt = None, 0
             self._outbox.clear()
             self._lost(link.reason, code=link.code)
         elif not link.welcomed:
@@ -186,7 +231,7 @@ class Driver:
             self._lost(reason, code=code, status=status, retry_after_ms=retry_after_ms)
             return
         self._refused(code, status)
-        self._machine.reopen_failed(mono_ms(), code=code, status=status, retry_after_ms=retry_after_ms)
+        self._machine.reopen_failed(self._mono_ms(), code=code, status=status, retry_after_ms=retry_after_ms)
         self._wake.set()
 
     def _lost(
@@ -199,7 +244,7 @@ class Driver:
     ) -> None:
         """There is no link any more, or still none."""
         self._refused(code, status)
-        now = mono_ms()
+        now = self._mono_ms()
         at = self._machine.disconnected(now, code=code, status=status, retry_after_ms=retry_after_ms)
         self._connect_at = at
         self._over = at is None
@@ -228,9 +273,9 @@ class Driver:
             elif isinstance(action, Fetch):
                 self._start(self._fetch(action))
             elif isinstance(action, Store):
-                self._keep(action.sha256, action.content)
+                self._keeping.put(action.sha256, action.content)
             elif isinstance(action, Drop):
-                self._drop(action)
+                self._keeping.drop(action.digests)
             elif isinstance(action, Reopen):
                 self._open()
             else:
@@ -242,44 +287,22 @@ class Driver:
         if flip.shadow:
             self._emit(Rehearsed(flip.campaign, flip.rev, flip.stage, flip.bundle, late_ms))
             return
-        content = None if flip.bundle is None else self._content(flip.bundle)
+        self._stats.flips += 1
+        content = None if flip.bundle is None else self._keeping.get(flip.bundle)
         self._emit(Activated(flip.campaign, flip.rev, flip.stage, flip.bundle, content, late_ms))
 
     async def _fetch(self, fetch: Fetch) -> None:
-        sha256, began = fetch.bundle.sha256, mono_ms()
+        sha256, began = fetch.bundle.sha256, self._mono_ms()
+        self._stats.fetches += 1
         try:
             content = await self._origin.get(fetch.bundle)
-        except FetchFailed as exc:
-            log.warning("bundle of %s: %s", fetch.campaign, exc)
-            self._act(self._machine.fetch_failed(sha256, mono_ms(), retry_after_ms=exc.retry_after_ms))
+        except Exception as exc:  # noqa: BLE001 - the HTTP client may be the app's own, and closed
+            failed = exc if isinstance(exc, FetchFailed) else FetchFailed(repr(exc))
+            self._stats.fetches_failed += 1
+            cause = None if failed is exc else exc
+            self._troubles.note("fetch", f"campaign {fetch.campaign}: {failed}", cause=cause)
+            self._act(self._machine.fetch_failed(sha256, self._mono_ms(), retry_after_ms=failed.retry_after_ms))
             return
-        now = mono_ms()
-        self._keep(sha256, content)
+        now = self._mono_ms()
+        self._keeping.put(sha256, content)
         self._act(self._machine.stored(sha256, now, took_ms=now - began))
-
-    # The cache may be the app's own, on a disk that is full: it must not stop the device.
-
-    def _keep(self, sha256: str, content: str) -> None:
-        try:
-            for evicted in self._cache.put(sha256, content):
-                self._machine.evicted(evicted)
-        except Exception:
-            log.exception("the cache could not keep bundle %s", sha256)
-
-    def _drop(self, drop: Drop) -> None:
-        try:
-            self._cache.drop(drop.digests)
-        except Exception:
-            log.exception("the cache could not drop the bundles of %s", drop.campaign)
-
-    def _content(self, sha256: str) -> str | None:
-        try:
-            content = self._cache.get(sha256)
-        except Exception:
-            log.exception("the cache could not return bundle %s", sha256)
-            content = None
-        if content is None:
-            # Better the app's generic presentation at the right moment than nothing.
-            log.error("bundle %s is gone from the cache", sha256)
-            self._machine.evicted(sha256)
-        return content

@@ -14,6 +14,7 @@ Knows nothing of clocks' estimation, connections, fetching or reports: that is `
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 from fanout import wire
@@ -29,6 +30,10 @@ DIGESTS_MAX: Final = 8
 PENDING: Final = 0
 READY: Final = 1
 FAILED: Final = 2
+
+
+# One for all devices of a process that prefetch the same.
+_without_content: Final = lru_cache(maxsize=64)(wire.Bundle)
 
 
 def instant_ms(device_id: str, rev: int, start_ms: int, window_ms: int, now_ms: float) -> tuple[int, bool]:
@@ -85,7 +90,9 @@ class Lanes:
         "digests",
         "floor_rev",
         "rehearsed",
+        "rehearsed_rev",
         "shown",
+        "shown_rev",
     )
 
     def __init__(self, campaign: str) -> None:
@@ -99,7 +106,9 @@ class Lanes:
         self.closed_rev = 0  # at or below: closed
         self.active_rev = 0  # newest revision reported active
         self.shown: tuple[str, str | None] | None = None  # stage and bundle on the screen
+        self.shown_rev = 0  # the activation that put it there
         self.rehearsed: tuple[str, str | None] | None = None  # the same, in shadow
+        self.rehearsed_rev = 0
         self.digests: tuple[str, ...] = ()  # bundles named by this campaign's messages
 
     @property
@@ -112,7 +121,7 @@ class Lanes:
         bundle = message.bundle
         if bundle.inline is not None:
             # The content lives in the cache; holding it here too would cost 16 KiB a device.
-            bundle = wire.Bundle(bundle.sha256, bundle.bytes, bundle.url)
+            bundle = _without_content(bundle.sha256, bundle.bytes, bundle.url)
         self.content_rev, self.bundle, self.content = message.rev, bundle, PENDING
         self._name(bundle.sha256)
 
@@ -121,8 +130,11 @@ class Lanes:
         if message.rev <= self.floor_rev or any(a.message.rev == message.rev for a in self.armed):
             return False
         armed = Armed(message, device_id, now_ms)
-        self.armed = tuple(sorted((*self.armed, armed), key=_rev))
         self._name(message.bundle)
+        if not self.armed and not self.cancels:
+            self.armed, armed.follows = (armed,), armed.mine  # what `settle` would decide, for nearly every device
+            return True
+        self.armed = tuple(sorted((*self.armed, armed), key=_rev))
         self.settle()
         return True
 
@@ -136,17 +148,21 @@ class Lanes:
         return any(not a.follows for a in before)
 
     def close(self, rev: int) -> bool:
-        """Drop everything up to ``rev``; True if that was something, and nothing newer is left."""
+        """Drop everything up to ``rev``; True if that was on the screen, or all there was."""
         if rev <= self.closed_rev:
             return False
-        had = not self.empty
+        had, off = not self.empty, self.shown is not None and self.shown_rev <= rev
         self.closed_rev = rev
         self.raise_floor(rev)
         if self.content_rev <= rev:
             self.content_rev, self.bundle, self.content = 0, None, PENDING
+        if off:
+            self.shown, self.shown_rev = None, 0
+        if self.rehearsed_rev <= rev:
+            self.rehearsed, self.rehearsed_rev = None, 0
         if self.active_rev <= rev:
-            self.active_rev, self.shown, self.rehearsed = 0, None, None
-        return had and self.empty
+            self.active_rev = 0
+        return off or (had and self.empty)
 
     def raise_floor(self, rev: int) -> None:
         """Forget activations and cancels at or below ``rev``: neither can change what newer ones do."""
@@ -173,9 +189,9 @@ class Lanes:
         self.active_rev = message.rev
         look = (message.stage, bundle)
         if message.shadow:
-            changed, self.rehearsed = self.rehearsed != look, look
+            changed, self.rehearsed, self.rehearsed_rev = self.rehearsed != look, look, message.rev
         else:
-            changed, self.shown = self.shown != look, look
+            changed, self.shown, self.shown_rev = self.shown != look, look, message.rev
         return changed
 
     def uses(self, sha256: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Final
 from urllib.parse import urlencode
 
@@ -74,31 +74,40 @@ class Link:
         """The close code and the peer's words."""
         return f"{self.code} {self._socket.close_reason or ''}".strip()
 
-    async def messages(self, welcome_timeout_s: float) -> AsyncGenerator[wire.ToDevice, None]:
+    async def messages(
+        self, welcome_timeout_s: float, malformed: Callable[[str], None]
+    ) -> AsyncGenerator[wire.ToDevice, None]:
         """Yield messages until the connection is lost.
 
-        Bytes that are no message end the connection with 1007, a welcome that does not come with 1008.
+        What cannot be read is as if it had not come. A welcome that does not come ends the connection with 1008.
+
+        Args:
+            welcome_timeout_s: For all that comes until whoever reads has set `welcomed`.
+            malformed: Told in words what could not be read.
         """
+        deadline = asyncio.get_running_loop().time() + welcome_timeout_s
         try:
-            try:
-                async with asyncio.timeout(welcome_timeout_s):
-                    first = await self._read()
-            except TimeoutError:
-                await self.close(wire.CloseCode.POLICY, "no welcome")
-                return
-            if first is not None:
-                yield first
             while True:
-                message = await self._read()
+                async with asyncio.timeout_at(None if self.welcomed else deadline):
+                    frame = await self._socket.recv()
+                try:
+                    message = self._read(frame)
+                except wire.WireError as exc:
+                    malformed(str(exc))
+                    continue
                 if message is not None:
                     yield message
+        except TimeoutError:
+            await self.close(wire.CloseCode.POLICY, "no welcome")
         except ConnectionClosed:
             return
-        except wire.WireError as exc:
-            await self.close(wire.CloseCode.INVALID_DATA, str(exc)[:100])
 
-    async def _read(self) -> wire.ToDevice | None:
-        return wire.decode_to_device(await self._socket.recv(decode=False), self._encoding)
+    def _read(self, frame: str | bytes) -> wire.ToDevice | None:
+        is_text = isinstance(frame, str)
+        if is_text != (self._encoding is wire.Encoding.JSON):
+            kind = "text" if is_text else "binary"
+            raise wire.WireError(f"a {kind} frame of {len(frame)} on {self._encoding.subprotocol}")
+        return wire.decode_to_device(frame.encode() if isinstance(frame, str) else frame, self._encoding)
 
     async def write(self, message: wire.FromDevice) -> None:
         """Send a message; into a lost connection it is lost, which the reader notices."""
@@ -111,6 +120,13 @@ class Link:
     async def close(self, code: int = 1000, reason: str = "") -> None:
         """Say goodbye, and wait a moment for the answer."""
         await self._socket.close(code, reason)
+
+
+class _Connect(connect):
+    """Follows no redirect: no browser's WebSocket does, and a captive portal is no gateway."""
+
+    def process_redirect(self, exc: Exception) -> Exception:
+        return exc
 
 
 async def open_link(url: str, token: str, encoding: wire.Encoding, resume: Resume) -> Link:
@@ -127,7 +143,7 @@ async def open_link(url: str, token: str, encoding: wire.Encoding, resume: Resum
     # Commas between digests are plain in a query; escaping them would make the longest one a third longer.
     query = urlencode(resume.query(), safe=",")
     try:
-        socket = await connect(
+        socket = await _Connect(
             f"{url}?{query}" if query else url,
             subprotocols=[Subprotocol(encoding.subprotocol)],
             additional_headers={"Authorization": f"Bearer {token}"},

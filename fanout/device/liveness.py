@@ -2,8 +2,12 @@
 
 Silence has two stages. After one grace (GRACE_BEACONS beacon periods without any message) the device is in
 *doubt*: a cancel may have passed it by, so nothing armed fires, and it asks with a `sync`. After two, it
-takes the socket for dead and opens another. The doubt ends with a beacon or a welcome. Every device heard its
-last beacon at its own time, so neither step needs more jitter.
+takes the socket for dead and opens another, after a backoff: those who heard the same broadcast last, on a host that
+died right after it, must not come to its neighbours in the same millisecond. The doubt ends with a beacon or a
+welcome.
+
+A device whose own time is not to be trusted (a TV that slept: its timers stood still, and the silence is longer
+than it looks) is in doubt at once, and takes the socket for dead if the sync is not answered soon.
 """
 
 from __future__ import annotations
@@ -17,8 +21,10 @@ from fanout.slots import backoff_ms
 # Until a welcome says otherwise. What users of such clients are used to: half a second to twenty.
 DEFAULT_RECONNECT: Final = wire.ReconnectPolicy(base_ms=500, cap_ms=20_000)
 # The server says that the device itself is broken: it waits as long as it may.
-BROKEN_CODES: Final = frozenset({1002, 1003, 1007, 1009})
-BROKEN_STATUSES: Final = frozenset({400, 403, 404, 405})
+BROKEN_CODES: Final = frozenset({1002, 1003, 1007, 1008, 1009})
+BROKEN_STATUSES: Final = frozenset({400, 403, 404, 405, 426})
+# For a sync's answer on a bad network. A socket that did not survive the device's sleep is replaced after it.
+ANSWER_MS: Final = 5_000
 # Failures in a row after which the span is the longest under any policy.
 _LONGEST: Final = 32
 
@@ -69,16 +75,17 @@ class Liveness:
         self.heard_ms = mono_ms
         return began
 
-    def tick(self, mono_ms: float) -> tuple[bool, bool]:
+    def tick(self, mono_ms: float, rng: random.Random) -> tuple[bool, bool]:
         """Return whether to ask with a sync now, and whether to open a new socket now."""
         ask = self._too_long(mono_ms) and self.connected
         quiet = self._quiet_ms()
         dead = self.doubt and quiet is not None and quiet <= mono_ms
-        reopen = dead or (self.reopen_ms is not None and self.reopen_ms <= mono_ms)
-        if reopen:
-            self.reopen_ms = None
         if dead:
             self.heard_ms = mono_ms  # in doubt this only times the next attempt
+            self.reopen_ms = self.retry_ms(mono_ms, rng, None, None, None)
+        reopen = self.reopen_ms is not None and self.reopen_ms <= mono_ms
+        if reopen:
+            self.reopen_ms = None
         return ask and not reopen, reopen
 
     def _too_long(self, mono_ms: float) -> bool:
@@ -86,6 +93,14 @@ class Liveness:
             return False
         self.doubt = True
         return True
+
+    def distrust(self, mono_ms: float) -> bool:
+        """Note that time has jumped (of no matter before the first welcome); True if there is a socket to ask on."""
+        if not self.grace_ms:
+            return False
+        self.doubt = True
+        self.heard_ms = mono_ms - 2 * self.grace_ms + ANSWER_MS  # so that the silence is over in ANSWER_MS
+        return self.connected
 
     def welcome(self, message: wire.Welcome, mono_ms: float) -> None:
         """Note that a socket was welcomed."""

@@ -58,7 +58,7 @@ class DeviceMachine:
         reconnect: How to back off until the first welcome says it.
     """
 
-    __slots__ = ("_campaigns", "_clock", "_device_id", "_live", "_rng", "_since")
+    __slots__ = ("_campaigns", "_clock", "_device_id", "_have", "_live", "_rng", "_since")
 
     def __init__(
         self,
@@ -74,6 +74,7 @@ class DeviceMachine:
         self._live = Liveness(reconnect)
         self._campaigns = Campaigns(device_id, held)
         self._since = 0  # newest revision received
+        self._have = self.held  # the bundles that the newest connection's query names
 
     # --- What a driver may ask
 
@@ -102,8 +103,12 @@ class DeviceMachine:
         return self._clock.server_ms(mono_ms) if self._clock.known else None
 
     def resume(self) -> Resume:
-        """Return what to put into the next connection's query."""
-        return Resume(list(self._campaigns.shelf.held[-limits.HAVE_MAX :]), self._since)
+        """Return what to put into the query of the connection that is opened now.
+
+        What is stored between this and its welcome, the gateway has not been told: it is reported then.
+        """
+        self._have = self.held[-limits.HAVE_MAX :]
+        return Resume(list(self._have), self._since)
 
     def next_due_ms(self) -> float | None:
         """Return when to call `due` next, monotonic ms (it may be past); None if nothing is planned."""
@@ -141,7 +146,7 @@ class DeviceMachine:
     def due(self, mono_ms: float) -> list[Action]:
         """Do what has become due."""
         actions: list[Action] = []
-        ask, reopen = self._live.tick(mono_ms)
+        ask, reopen = self._live.tick(mono_ms, self._rng)
         if ask:
             self._sync(actions)
         if self._clock.known:
@@ -178,6 +183,20 @@ class DeviceMachine:
         now_ms = self._clock.server_ms(mono_ms)
         self._campaigns.fetch_failed(sha256, now_ms, retry_after_ms, self._rng, actions)
         return self._tell(actions)
+
+    def distrusted(self, mono_ms: float) -> list[Action]:
+        """Take in that time jumped: the device slept, or its timers stood still for some other reason.
+
+        A cancel may have passed it by, so nothing that is armed acts until a beacon or a welcome was heard; what
+        became due meanwhile acts as latecomers do. Call it before `due`, and before `received` for what came after.
+
+        Args:
+            mono_ms: Now.
+        """
+        actions: list[Action] = []
+        if self._live.distrust(mono_ms):
+            self._sync(actions)
+        return actions
 
     def evicted(self, sha256: str) -> None:
         """Take in that the driver's cache no longer holds this bundle."""
@@ -220,7 +239,7 @@ class DeviceMachine:
     def _welcomed(self, message: wire.Welcome, mono_ms: float, actions: list[Action]) -> None:
         self._clock.sample(message.now, mono_ms)
         self._live.welcome(message, mono_ms)
-        self._campaigns.resume(actions)
+        self._campaigns.resume(self._have, actions)
         now_ms = self._clock.server_ms(mono_ms)
         for told in message.state:
             self._apply(told, now_ms, actions)

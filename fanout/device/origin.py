@@ -5,6 +5,7 @@ Knows nothing of retries; the state machine plans those.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from typing import Final
 from urllib.parse import urljoin, urlsplit, urlunsplit
@@ -62,10 +63,16 @@ class Origin:
         Raises:
             FetchFailed: It could not be had, is too large, or is not what was asked for.
         """
-        url = urljoin(self._base_url, bundle.url or wire.BUNDLE_PATH + bundle.sha256)
+        url = bundle.url or wire.BUNDLE_PATH + bundle.sha256
         try:
-            content = await self._read(url, bundle.bytes or limits.BUNDLE_BYTES_MAX)
-        except (httpx.HTTPError, httpx.InvalidURL) as exc:
+            url = urljoin(self._base_url, url)
+            # Over all of it: an origin that drips keeps every single read short, and the device waiting for ever.
+            async with asyncio.timeout(FETCH_TIMEOUT_S):
+                content = await self._read(url, bundle.bytes or limits.BUNDLE_BYTES_MAX)
+        except TimeoutError as exc:
+            raise FetchFailed(f"{url}: not delivered within {FETCH_TIMEOUT_S:g} s") from exc
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as exc:
+            # ValueError: a URL so wrong that it cannot even be taken apart.
             raise FetchFailed(f"{url}: {exc or type(exc).__name__}") from exc
         digest = hashlib.sha256(content).hexdigest()
         if digest != bundle.sha256:

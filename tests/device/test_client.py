@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,15 +16,20 @@ from fanout.device import (
     Cancelled,
     Closed,
     Connected,
+    Connecting,
     Device,
     DeviceMachine,
     Disconnected,
     Ended,
+    Error,
     Event,
+    FileCache,
     MemoryCache,
     Prefetched,
     Rehearsed,
+    Stats,
 )
+from fanout.device.timing import SystemClock
 from fanout.errors import InvalidInput
 
 from .driving import BUNDLE, CONTENT, OTHER_BUNDLE, FixedRandom
@@ -150,10 +156,13 @@ async def test_a_token_that_cannot_be_had_is_asked_for_again(server: Gateway) ->
             raise answer
         return answer
 
-    async with device(server, get_token=get_token) as tv:
+    errors: list[Error] = []
+    async with device(server, get_token=get_token, on_error=errors.append) as tv:
         await server.peer()
         assert tv.machine is not None
         assert tv.machine.device_id == "tv-9"
+        assert errors[0].kind == "token"
+        assert "down" in errors[0].detail
 
 
 async def test_an_app_that_fails_or_hangs_on_a_new_token_is_asked_again(
@@ -193,8 +202,12 @@ async def test_a_terminal_code_ends_the_device(server: Gateway) -> None:
         lost = await next_of(events, Disconnected)
         assert lost.retry_in_ms is None
         assert [event async for event in events] == []
-        with pytest.raises(Ended):
+        with pytest.raises(Ended) as ended:
             await tv.wait_connected()
+        assert ended.value.code == wire.CloseCode.TOPIC_FORBIDDEN
+        assert tv.state == "ended"
+        assert tv.ended is not None
+        assert tv.ended.code == wire.CloseCode.TOPIC_FORBIDDEN
         assert [event async for event in tv] == []
 
 
@@ -341,14 +354,145 @@ async def test_a_rehearsal_is_an_event_and_no_callback(server: Gateway) -> None:
         assert not shown
 
 
-async def test_what_is_no_message_ends_the_connection_and_not_the_device(server: Gateway) -> None:
+@pytest.mark.parametrize("encoding", list(wire.Encoding))
+async def test_what_is_no_message_is_as_if_it_had_not_come(
+    server: Gateway, encoding: wire.Encoding, caplog: pytest.LogCaptureFixture
+) -> None:
+    errors: list[Error] = []
+    rubbish: list[str | bytes] = [b"\xc1", b"", "", "{", "[" * 10_000, b"\x91" * 10_000, '{"t":7}', '{"t":"beacon"}']
+    rubbish += [b"\x82\xa1t\xa6beacon", '{"t":"cancel","campaign":"\\u001b[2J","rev":1' + "0" * 40 + "}"]
+    rubbish += ['{"t":"cancel","campaign":"' + "c" * 2**20 + '","rev":1}']
+    async with device(server, encoding=encoding, on_error=errors.append) as tv:
+        events = tv.events()
+        peer = await server.peer()
+        for frame in rubbish:
+            await peer.socket.send(frame)
+        await peer.welcome()
+        for frame in rubbish:
+            await peer.socket.send(frame)
+        await peer.say(activate(2, miss="generic"))
+        await next_of(events, Activated)
+        assert len(server.requests) == 1, "the connection holds"
+        assert tv.stats().malformed == 2 * len(rubbish)
+        assert errors[0].kind == "message"
+        assert len(errors) < 5, "the app is told at a rate it can bear"
+        assert errors[0].detail.isprintable()
+        assert sum("message error" in record.message for record in caplog.records) == 1
+
+
+async def test_a_name_that_is_hostile_stops_nothing(server: Gateway) -> None:
+    names = ["__proto__", "constructor", "a\x00b", "\x1b[2J\r\n", "\u202e"]
+    async with device(server) as tv:
+        events = tv.events()
+        peer = await server.peer()
+        await peer.welcome()
+        for rev, name in enumerate(names, 1):
+            await peer.say(activate(rev, campaign=name, stage=name, miss="generic"))
+            assert (await next_of(events, Activated)).campaign == name
+
+
+@pytest.mark.parametrize("url", ["http://[", "http://\x00/", "file:///etc/passwd", "//", "http://a b/"])
+async def test_a_bundle_whose_url_is_hostile_is_a_bundle_that_cannot_be_had(server: Gateway, url: str) -> None:
+    async with device(server) as tv:
+        peer = await server.peer()
+        await peer.welcome(remote(1, url))
+        assert await peer.hear() == wire.Report("cup", 1, "failed")
+        assert tv.stats().fetches == tv.stats().fetches_failed == 5
+
+
+async def test_a_server_that_says_only_rubbish_is_left(server: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fanout.device.driver.OPEN_TIMEOUT_S", 0.1)
     async with device(server):
         peer = await server.peer()
-        await peer.welcome()
         await peer.socket.send(b"\xc1")
-        assert await peer.gone() == wire.CloseCode.INVALID_DATA
+        assert await peer.gone() == wire.CloseCode.POLICY
+
+
+class JumpyClock(SystemClock):
+    """The machine's clock, which a test lets jump."""
+
+    slept_ms = 0.0  # the monotonic timer stood still for so long
+    blocked_ms = 0.0  # the event loop did
+
+    def mono_ms(self) -> float:
+        return super().mono_ms() + self.blocked_ms
+
+    def outer_ms(self) -> float:
+        return self.mono_ms() + self.slept_ms
+
+
+@pytest.mark.parametrize("jump", ["slept_ms", "blocked_ms"])
+async def test_a_device_that_slept_asks_before_it_acts(server: Gateway, jump: str) -> None:
+    clock = JumpyClock()
+    async with device(server, clock=clock) as tv:
+        events = tv.events()
+        peer = await server.peer()
+        await peer.welcome(activate(2, at=now_ms() + 300, miss="generic"))
+        await tv.wait_connected()
+        setattr(clock, jump, 10_000.0)
+        assert await peer.hear() == wire.Sync(2)
+        assert tv.stats().jumps == 1
+        await peer.say(wire.Cancel("cup", 3), wire.Beacon(now_ms(), 3), activate(4, miss="generic"))
+        assert (await next_of(events, Cancelled)).rev == 3
+        assert (await next_of(events, Activated)).rev == 4
+        assert tv.stats().flips == 1
+
+
+async def test_a_device_that_slept_notices_by_the_first_message(server: Gateway) -> None:
+    clock = JumpyClock()
+    async with device(server, clock=clock) as tv:
         peer = await server.peer()
         await peer.welcome()
+        await tv.wait_connected()
+        clock.slept_ms = 3_600_000.0
+        await peer.say(wire.Reconnect(60_000))
+        assert await peer.hear() == wire.Sync(0)
+
+
+async def test_a_device_says_how_it_is(server: Gateway) -> None:
+    states: list[Event] = []
+    server.refuse = [(503, {})]
+    async with device(server, on_state=states.append) as tv:
+        assert tv.state == "connecting"
+        peer = await server.peer()
+        await peer.welcome(inline(1), activate(2))
+        await tv.wait_connected()
+        await until(lambda: tv.shown("cup") == ("live", BUNDLE))
+        assert (tv.state, tv.ended) == ("connected", None)
+        await peer.socket.close(1012)
+        again = await server.peer()
+        await again.welcome()
+        await until(lambda: tv.stats().reconnects == 1)
+        assert tv.stats() == Stats(messages=2, flips=1, reconnects=1)
+    kinds = [type(state) for state in states]
+    assert kinds == [Connecting, Disconnected, Connecting, Connected, Disconnected, Connecting, Connected]
+    assert [state.attempt for state in states if isinstance(state, Connecting)] == [1, 2, 1]
+    assert tv.state == "ended"
+    assert tv.ended is not None
+    assert tv.ended.code is None
+
+
+async def test_an_app_that_fails_on_errors_is_not_told_of_that_for_ever(server: Gateway) -> None:
+    told: list[Error] = []
+
+    def raises(error: Error) -> None:
+        told.append(error)
+        raise RuntimeError("the app is broken")
+
+    async with device(server, on_error=raises) as tv:
+        peer = await server.peer()
+        await peer.socket.send(b"\xc1")
+        await peer.welcome()
+        await tv.wait_connected()
+        assert [error.kind for error in told] == ["message", "callback"]
+
+
+@pytest.mark.parametrize("topics", [[], [""], ["x"] * 17, ["x" * 65], [7]], ids=repr)
+async def test_topics_that_no_gateway_takes_are_refused_at_once(server: Gateway, topics: list[Any]) -> None:
+    async with device(server) as tv:
+        for change in (tv.subscribe, tv.unsubscribe):
+            with pytest.raises(InvalidInput, match="1 to 16 names"):
+                change(topics)
 
 
 async def test_a_message_of_an_unknown_type_is_ignored(server: Gateway) -> None:
@@ -396,13 +540,31 @@ class BrokenCache(MemoryCache):
 
 
 async def test_a_cache_that_fails_stops_nothing(server: Gateway) -> None:
-    async with device(server, cache=BrokenCache()) as tv:
+    errors: list[Error] = []
+    async with device(server, cache=BrokenCache(), on_error=errors.append) as tv:
         events = tv.events()
         peer = await server.peer()
         await peer.welcome(inline(1), activate(2))
         assert (await next_of(events, Activated)).content is None
         await peer.say(wire.Close("cup", 3))
         await next_of(events, Closed)
+        assert {error.kind for error in errors} == {"storage"}
+
+
+async def test_a_cache_on_disk_is_named_and_used_by_the_next_life(server: Gateway, tmp_path: Path) -> None:
+    async with device(server, cache=FileCache(tmp_path)):
+        peer = await server.peer()
+        await peer.welcome(inline(1))
+        await peer.hear()
+    async with device(server, cache=FileCache(tmp_path)) as tv:
+        events = tv.events()
+        peer = await server.peer()
+        assert peer.query == {"have": BUNDLE}
+        await peer.welcome(activate(2))
+        assert (await next_of(events, Activated)).content == CONTENT
+        await peer.say(wire.Close("cup", 3))
+        await next_of(events, Closed)
+        assert not list(FileCache(tmp_path).digests())
 
 
 async def test_what_an_app_cached_in_an_earlier_life_is_named_and_used(server: Gateway) -> None:
@@ -480,3 +642,8 @@ async def test_a_device_with_nothing_to_do_does_nothing(server: Gateway, monkeyp
 def test_a_url_that_is_no_gateways_is_refused_at_once(url: str) -> None:
     with pytest.raises(InvalidInput, match="ws://host:port"):
         Device(url, get_token=token)
+
+
+def test_an_origin_that_is_none_is_refused_at_once() -> None:
+    with pytest.raises(InvalidInput, match="http://host:port"):
+        Device("ws://example", get_token=token, origin_url="cdn.example")

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import random
+from pathlib import Path
+from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fanout.device.clock import SPAN, STEP_MS, STEP_SAMPLES, ServerClock
 
 EPOCH = 1_760_000_000_000
+VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "clock.json").read_text("utf-8"))
 
 
 def beacons(
@@ -74,3 +79,23 @@ def test_converting_there_and_back_loses_less_than_a_millisecond(mono: float, ah
     clock = ServerClock()
     clock.sample(EPOCH, mono)
     assert abs(clock.mono_ms(clock.server_ms(mono + ahead)) - (mono + ahead)) < 0.01
+
+
+# --- Vectors
+
+
+@pytest.mark.parametrize("case", VECTORS["cases"], ids=lambda case: case["name"])
+def test_the_vectors_hold(case: dict[str, Any]) -> None:
+    clock = ServerClock()
+    assert not clock.known
+    for sample in case["samples"]:
+        clock.sample(sample["now"], sample["mono"])
+        assert clock.known is sample["known"], sample
+        assert clock.offset_ms == pytest.approx(sample["offset_ms"], abs=0.01, rel=0), sample
+
+
+def test_the_vectors_say_what_they_are() -> None:
+    assert all(isinstance(line, str) for line in VECTORS["about"])
+    names = [case["name"] for case in VECTORS["cases"]]
+    assert len(names) == len(set(names))
+    assert set(VECTORS["spans"]) <= set(names)

@@ -76,7 +76,10 @@ def test_silence_makes_the_device_ask_and_then_open_another_socket() -> None:
     hand.run(2 * GRACE_MS - 1, beacons=False)
     assert len(hand.syncs) == 1
     assert Reopen() not in hand.actions
-    hand.run(2 * GRACE_MS, beacons=False)
+    backoff_ms = POLICY.base_ms / 2
+    hand.run(2 * GRACE_MS + backoff_ms - 1, beacons=False)
+    assert Reopen() not in hand.actions, "others heard the same last, and do not all come now"
+    hand.run(2 * GRACE_MS + backoff_ms, beacons=False)
     assert hand.actions[-1] == Reopen()
     hand.run(3 * GRACE_MS, beacons=False)
     assert hand.actions.count(Reopen()) == 1, "one at a time"

@@ -12,8 +12,9 @@ from fanout.arming import standing
 from fanout.bus import retained
 from fanout.bus.publication import Activated, Cancelled, Publication, Variant, message_for
 from fanout.device import Flip
+from fanout.device.liveness import ANSWER_MS
 
-from .driving import BUNDLE, EPOCH, OTHER_BUNDLE, Hand, activate, cancel, close, connected, rev_at, welcome
+from .driving import BUNDLE, EPOCH, OTHER_BUNDLE, Hand, activate, beacon, cancel, close, connected, rev_at, welcome
 
 HELD = (BUNDLE, OTHER_BUNDLE)
 # Every window is over by then.
@@ -202,6 +203,27 @@ def test_a_device_that_was_away_ends_in_the_same_stage_as_one_that_stayed(
     left.run(END)
     assert left.machine.shown("cup") == stayed.machine.shown("cup")
     revs = [flip.rev for flip in left.flips]
+    assert revs == sorted(set(revs))
+
+
+@given(devices, messages, st.integers(0, 100_000), st.integers(0, ANSWER_MS))
+def test_a_device_that_slept_does_nothing_before_it_has_heard_and_ends_where_the_others_do(
+    device: str, told: list[wire.StateMessage], at: int, silence: int
+) -> None:
+    seen = [message for message in told if not (isinstance(message, wire.Activate) and message.shadow)]
+    awake, asleep = connected(device, held=HELD, serves=True), connected(device, held=HELD, serves=True)
+    for hand in (awake, asleep):
+        for message in seen:
+            hand.say(message)
+    asleep.run(at)
+    asleep.note(asleep.machine.distrusted(at))
+    assert len(asleep.syncs) == 1
+    assert not [action for action in asleep.run(at + silence, beacons=False) if isinstance(action, Flip)]
+    asleep.say(beacon(at + silence))
+    for hand in (awake, asleep):
+        hand.run(END)
+    assert asleep.machine.shown("cup") == awake.machine.shown("cup")
+    revs = [flip.rev for flip in asleep.flips]
     assert revs == sorted(set(revs))
 
 

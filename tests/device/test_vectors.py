@@ -30,6 +30,8 @@ def answer(machine: DeviceMachine, step: dict[str, Any]) -> dict[str, Any]:
         actions = machine.stored(step["sha256"], at, via=step["via"], took_ms=step["took_ms"])
     elif event == "fetch_failed":
         actions = machine.fetch_failed(step["sha256"], at, retry_after_ms=step["retry_after_ms"])
+    elif event == "distrusted":
+        actions = machine.distrusted(at)
     elif event == "disconnected":
         details = {name: step[name] for name in ("code", "status", "retry_after_ms")}
         again = machine.disconnected(at, **details)

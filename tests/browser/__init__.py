@@ -1,0 +1,1 @@
+"""The JavaScript SDK where it lives: in pages of a real Chromium, against the real product."""
