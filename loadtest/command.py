@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import socket
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from msgspec import structs
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from fanout.errors import InvalidInput
 from loadtest.capacity import (
     check_files,
     check_sources,
@@ -50,11 +53,26 @@ def planned(asked: Mapping[str, Any]) -> RunConfig:
     names = set(SwarmConfig.__struct_fields__)
     swarm = SwarmConfig(**{name: value for name, value in asked.items() if name in names})
     run = RunConfig(swarm=swarm, **{name: value for name, value in asked.items() if name not in names})
+    check_hosts(swarm.urls)
     processes = min(run.processes, swarm.devices)
     check_files(swarm.devices, processes, raise_files_max())
     sources = choose_sources(swarm.devices, swarm.urls, parse_sources(swarm.sources), ports_per_source())
     check_sources(sources)
     return structs.replace(run, processes=processes, swarm=structs.replace(swarm, sources=sources))
+
+
+def check_hosts(urls: Sequence[str]) -> None:
+    """Hold that every gateway's host has an address, or each of its devices would look for one in vain.
+
+    Raises:
+        InvalidInput: One has none.
+    """
+    for url in urls:
+        host = urlsplit(url).hostname
+        try:
+            socket.getaddrinfo(host, None)
+        except OSError as exc:
+            raise InvalidInput(f"--url is {url!r}, but {host} has no address: {exc.strerror}; send another") from exc
 
 
 async def run_swarm_command(config: RunConfig, key: bytes, json_file: Path | None) -> int:
@@ -132,7 +150,7 @@ def table(figures: dict[str, Any]) -> Table:
     for name in ("slow", "refused", "closes"):
         if figures[name]:
             made.add_row(name, ", ".join(f"{key}: {count}" for key, count in figures[name].items()))
-    for name in ("flipped_twice", "origin_requests"):
+    for name in ("flipped_twice", "left", "origin_requests"):
         if figures[name]:
             made.add_row(name.replace("_", " "), f"{figures[name]:,}")
     made.add_row("memory", f"{figures['rss_bytes'] / 2**20:,.0f} MiB, {figures['bytes_per_device']:,} bytes a device")

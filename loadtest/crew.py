@@ -72,21 +72,32 @@ class Outcome(Struct, frozen=True):
     good: bool
 
 
-def orders_of(config: SwarmConfig, key: bytes, processes: int) -> list[Orders]:
-    """Return what each process is told: its share of the devices and of the pace."""
+def orders_of(config: SwarmConfig, key: bytes, processes: int, lanes: int) -> list[Orders]:
+    """Return what each process is told.
+
+    Args:
+        config: All of the swarm.
+        key: Secret to mint tokens with.
+        processes: How many share the devices.
+        lanes: How many of them connect at a time, if there is a pace to keep: others wait for their turn. Processes
+            that take turns on a core by the millisecond, for a socket each, need four times as long for them.
+    """
     told: list[Orders] = []
-    first = config.first
-    for share in shares(config.devices, processes):
+    lanes = min(lanes, processes)
+    first, ahead = config.first, [0] * lanes
+    for number, share in enumerate(shares(config.devices, processes)):
         part = msgspec.structs.replace(
             config,
             devices=share,
             first=first,
-            connects_per_s=config.connects_per_s * share / config.devices,
+            connects_per_s=config.connects_per_s / lanes,
+            connects_after_s=ahead[number % lanes] * lanes / config.connects_per_s if config.connects_per_s else 0.0,
             seed=config.seed + first,
         )
         report_s = max(_REPORT_S, processes / _REPORTS_PER_S_MAX)
         told.append(Orders(part, b64encode(key).decode(), report_s))
         first += share
+        ahead[number % lanes] += share
     return told
 
 
@@ -102,7 +113,7 @@ class Crew:
         self.merged = Merged()
         self.pids: list[int] = []
         self._config = config
-        self._orders = orders_of(config.swarm, key, config.processes)
+        self._orders = orders_of(config.swarm, key, config.processes, lanes=os.cpu_count() or 1)
         self._children: list[asyncio.subprocess.Process] = []
         self._readers: list[asyncio.Task[None]] = []
         self._ready = 0  # processes that have made their devices

@@ -1,14 +1,13 @@
-"""One device of a swarm: its `DeviceMachine` on a socket, which it is itself the protocol of.
+"""One device of a swarm: its `DeviceMachine` on a socket.
 
-What a handshake needs lives in `Opening`, and only until the welcome; then the device takes the transport over,
-so that an idle device is a machine, a transport and one small object. A device that moves has an `Opening`
+What a handshake needs lives in `Opening`, and only until the welcome; then the device minds the socket itself, so
+that an idle device is a machine, a number and one small object. A device that moves has an `Opening`
 beside its socket (make before break). Knows nothing of when things are due, or what is counted how: that is
 `loadtest.swarm`.
 """
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Final, cast
 
 from fanout import wire
@@ -27,43 +26,29 @@ STOPPED: Final = 4  # does not read now
 GONE: Final = 8  # lost the socket it did not read
 MET: Final = 16  # has asked a gateway before
 
-
-class _Leaving(asyncio.Protocol):
-    """A socket that its device has left; nobody minds what happens there."""
-
-
-_LEAVING: Final = _Leaving()
+# No socket.
+NONE: Final = -1
 
 
-class Opening(asyncio.Protocol):
+class Opening:
     """A socket on its way to the welcome.
 
     Attributes:
         began_ms: When it was opened, monotonic.
+        number: Of the socket; NONE if it is gone.
         over: It has failed, and its device knows.
     """
 
-    __slots__ = ("_device", "_pending", "_request", "_transport", "began_ms", "over")
+    __slots__ = ("_device", "_pending", "began_ms", "number", "over")
 
-    def __init__(self, device: SwarmDevice, request: bytes, began_ms: float) -> None:
+    def __init__(self, device: SwarmDevice, began_ms: float) -> None:
         self._device = device
-        self._request = request
         self._pending = b""
-        self._transport: asyncio.Transport | None = None
         self.began_ms = began_ms
+        self.number = NONE
         self.over = False
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-        if self.over:
-            self._transport.abort()
-        else:
-            self._transport.write(self._request)
-            self._request = b""
-
     def data_received(self, data: bytes) -> None:
-        if self.over:
-            return
         self._pending += data
         try:
             self._read(self._pending)
@@ -88,28 +73,28 @@ class Opening(asyncio.Protocol):
         message = wire.decode_to_device(data[begin:end], self._device.encoding)
         if not isinstance(message, wire.Welcome):
             raise wire.WireError("the first message is no welcome")
-        assert self._transport is not None
-        self._device.welcomed(self, self._transport, message, data[end:])
+        self._device.welcomed(self, message, data[end:])
 
     def fail(self, *, code: int | None = None, status: int | None = None, retry_after_ms: int | None = None) -> None:
         """Give up, unless that has happened already."""
         if self.over:
             return
         self.over = True
-        if self._transport is not None:
-            self._transport.abort()
+        if self.number != NONE:
+            self._device.swarm.sockets.close(self.number)
         self._device.unopened(self, code, status, retry_after_ms)
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self) -> None:
+        self.number = NONE
         self.fail()
 
 
-class SwarmDevice(asyncio.Protocol):
+class SwarmDevice:
     """One device.
 
     Attributes:
         number: Its place in its process.
-        socket: The transport that was welcomed last.
+        socket: Number of the socket that was welcomed last; NONE without.
         flags: OPENING, SLOW, STOPPED, GONE, MET.
         planned: Its entry on the agenda that counts, or NEVER.
         newest: Newest activation, cancel or close it has received.
@@ -138,7 +123,7 @@ class SwarmDevice(asyncio.Protocol):
         self.number = number
         self.machine = machine
         self.encoding = encoding
-        self.socket: asyncio.Transport | None = None
+        self.socket = NONE
         self.flags = SLOW if slow else 0
         self.planned = NEVER
         self.newest = 0
@@ -148,15 +133,17 @@ class SwarmDevice(asyncio.Protocol):
 
     # --- From an opening.
 
-    def welcomed(self, opening: Opening, transport: asyncio.Transport, message: wire.Welcome, rest: bytes) -> None:
+    def welcomed(self, opening: Opening, message: wire.Welcome, rest: bytes) -> None:
         """Take the socket over from the opening that found it."""
+        self.swarm.think(self)
         self.flags &= ~OPENING
-        before, self.socket, self._pending = self.socket, transport, b""
-        transport.set_protocol(self)
+        sockets = self.swarm.sockets
+        before, self.socket, self._pending = self.socket, opening.number, b""
+        sockets.mind(self.socket, self)
         now = mono_ms()
-        if before is not None:
-            leave(before)  # make before break: the new socket has its welcome
-        self.swarm.welcomed(self, opening, now, moved=before is not None)
+        if before != NONE:
+            sockets.close(before)  # make before break: the new socket has its welcome
+        self.swarm.welcomed(self, opening, now, moved=before != NONE)
         for told in message.state:
             if not isinstance(told, wire.Prefetch):
                 self.newest = max(self.newest, told.rev)
@@ -166,10 +153,11 @@ class SwarmDevice(asyncio.Protocol):
 
     def unopened(self, opening: Opening, code: int | None, status: int | None, retry_after_ms: int | None) -> None:
         """An opening failed: refused, closed before its welcome, or without a word."""
+        self.swarm.think(self)
         self.flags &= ~OPENING
         self.swarm.unopened(opening, code, status)
         now = mono_ms()
-        if self.socket is None:
+        if self.socket == NONE:
             at_ms = self.machine.disconnected(now, code=code, status=status, retry_after_ms=retry_after_ms)
             self._return(at_ms)
         else:
@@ -210,41 +198,50 @@ class SwarmDevice(asyncio.Protocol):
         if heard.publication is not None:
             self.swarm.delivered(self, heard)
         if heard.message is not None:
-            self.act(self.machine.received(heard.message, mono_ms()))
+            self.swarm.think(self)
+            now = mono_ms()
+            if not self.swarm.leave_lying(self, heard.message, now):
+                self.act(self.machine.received(heard.message, now))
 
-    def _hang_up(self, code: int) -> None:
-        if self.socket is not None:
-            leave(self.socket)
+    def _hang_up(self, code: int | None) -> None:
+        if self.socket != NONE:
+            self.swarm.sockets.close(self.socket)
             self._lost(code)
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def leave(self) -> None:
+        """Drop the socket without a word, if there is one, as a device whose network is gone."""
+        if self.socket != NONE:
+            self.swarm.tally.left += 1
+            self._hang_up(None)
+
+    def connection_lost(self) -> None:
         self._lost(None)
 
     def _lost(self, code: int | None) -> None:
-        self.socket, self._pending = None, b""
+        self.swarm.think(self)
+        self.socket, self._pending = NONE, b""
         self.swarm.lost(self, code)
         self._return(self.machine.disconnected(mono_ms(), code=code))
 
     def _return(self, at_ms: float | None) -> None:
-        if at_ms is not None and not self.swarm.stopping:
+        if at_ms is not None:
             self.swarm.connect_at(self, at_ms)
 
     def _write(self, data: bytes) -> None:
-        if self.socket is not None and not self.socket.is_closing():
-            self.socket.write(data)
+        if self.socket != NONE:
+            self.swarm.sockets.write(self.socket, data)
 
     # --- A device that does not read.
 
     def stop_reading(self) -> None:
         """Leave what comes in the kernel's buffers, and then at the gateway."""
-        assert self.socket is not None
         self.flags = self.flags & ~SLOW | STOPPED
-        self.socket.pause_reading()
+        self.swarm.sockets.pause(self.socket)
 
     def read_again(self) -> None:
         """Read what has come meanwhile: perhaps that the gateway has closed the socket long ago."""
-        if self.flags & STOPPED and self.socket is not None and not self.socket.is_closing():
-            self.socket.resume_reading()
+        if self.flags & STOPPED and self.socket != NONE:
+            self.swarm.sockets.resume(self.socket)
 
     # --- What the machine asks.
 
@@ -264,12 +261,6 @@ class SwarmDevice(asyncio.Protocol):
                 self.swarm.connect(self)
             # Contents are shared by the whole swarm: there is nothing to store or to drop.
         self.swarm.plan(self)
-
-
-def leave(transport: asyncio.Transport) -> None:
-    """Close a socket and hear no more of it."""
-    transport.set_protocol(_LEAVING)
-    transport.close()
 
 
 def _close_code(payload: bytes) -> int:

@@ -33,8 +33,21 @@ _OPTIONS: Final = (
         help="Connect from these, such as 127.0.0.2-127.0.0.9; may be repeated. Without it, several loopback "
         "addresses where the ports of one would run out.",
     ),
+    click.option(
+        "--act-after-s",
+        default=0.0,
+        type=_POSITIVE,
+        help="Seconds a device may leave an activation lying whose instant is further away than twice that: where "
+        "gateways and fleet share a machine, everyone's is then read before anyone's is thought about.",
+    ),
     click.option("--slow-share", default=0.0, type=click.FloatRange(0, 1), help="Share that stops reading at first."),
     click.option("--slow-s", default=10.0, type=_POSITIVE, help="Seconds until those read again; 0: never."),
+    click.option(
+        "--churn-per-min",
+        default=0.0,
+        type=_POSITIVE,
+        help="Share that drops its socket within a minute, without a word, and comes back by its own backoff.",
+    ),
     click.option("--seconds", default=0.0, type=_POSITIVE, help="End after so long; 0: on Ctrl-C."),
     click.option(
         "--until",

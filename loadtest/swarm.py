@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
 import time
 from collections import deque
-from collections.abc import Coroutine
 from typing import Final
-from urllib.parse import urlsplit
 
 from msgspec import Struct
 
@@ -20,10 +19,13 @@ from fanout import wire
 from fanout.device.actions import Fetch, Flip, Prefetched
 from fanout.device.machine import DeviceMachine
 from loadtest.agenda import NEVER, Agenda, mono_ms
-from loadtest.devices import GONE, MET, OPENING, SLOW, STOPPED, Opening, SwarmDevice
+from loadtest.churn import Churn
+from loadtest.devices import GONE, MET, NONE, OPENING, SLOW, STOPPED, Opening, SwarmDevice
 from loadtest.fetching import Fetcher
-from loadtest.lean import BINARY, TEXT, client_frame, device_opening
+from loadtest.lean import BINARY, TEXT, client_frame
 from loadtest.minting import Minter
+from loadtest.route import Route
+from loadtest.sockets import Sockets
 from loadtest.tally import Publication, Tally, Timings, units
 
 __all__ = ["PLATFORMS", "REGIONS", "Swarm", "SwarmConfig", "SwarmDevice"]
@@ -31,15 +33,15 @@ __all__ = ["PLATFORMS", "REGIONS", "Swarm", "SwarmConfig", "SwarmDevice"]
 PLATFORMS: Final = ("tv", "phone", "web")
 REGIONS: Final = ("jp", "eu", "us", "br")
 
-# TCP connects under way in a process. More would only overflow the gateways' queues of new connections.
-_CONNECTS_AT_ONCE: Final = 128
+# Handshakes under way in a process. More would only overflow the gateways' queues of new connections.
+_OPENINGS_AT_ONCE: Final = 128
 # A gateway gives up on a handshake sooner.
 _OPENING_TIMEOUT_MS: Final = 15_000
 # Messages and frames kept because others are about to get or send the same.
 _SHARED_MAX: Final = 1_024
 
 # What is on the agenda.
-_TURN, _CONNECT, _READ = 0, 1, 2
+_TURN, _CONNECT, _READ, _THINK = range(4)
 
 
 class SwarmConfig(Struct, frozen=True, kw_only=True):
@@ -52,10 +54,13 @@ class SwarmConfig(Struct, frozen=True, kw_only=True):
         first: Number of the first; device ids are ``<prefix>-<number>``.
         topics: What they listen to.
         connects_per_s: Pace of the first connects; 0: as fast as it goes.
+        connects_after_s: When the first of them begins, seconds after the start.
         sources: Addresses to connect from, in turn; empty leaves it to the system.
         json_share: Share of devices that speak JSON; the others msgpack.
         slow_share: Share of devices that stop reading after their first welcome.
+        act_after_s: How long a device may leave an activation lying whose instant is further away than twice that.
         slow_s: Until they read again, seconds; 0: until `Swarm.read_again`.
+        churn_per_min: Share of devices that drop their socket within a minute, and come back by their backoff.
         audience: Of their tokens, with ``token_ttl_s``.
     """
 
@@ -65,10 +70,13 @@ class SwarmConfig(Struct, frozen=True, kw_only=True):
     first: int = 0
     topics: tuple[str, ...]
     connects_per_s: float = 0.0
+    connects_after_s: float = 0.0
     sources: tuple[str, ...] = ()
     json_share: float = 0.1
+    act_after_s: float = 0.0
     slow_share: float = 0.0
     slow_s: float = 10.0
+    churn_per_min: float = 0.0
     prefix: str = "device"
     seed: int = 0
     audience: str = "fanout"
@@ -85,23 +93,6 @@ class Heard:
         self.publication = publication  # None unless its delivery counts
         self.prefetch = isinstance(message, wire.Prefetch)
         self.rev: int = getattr(message, "rev", 0)
-
-
-class Route:
-    """The way to a gateway in one encoding: its address, and all of the opening handshake that is the same."""
-
-    __slots__ = ("_after", "_before", "host", "port")
-
-    def __init__(self, url: str, encoding: wire.Encoding) -> None:
-        parts = urlsplit(url)
-        self.host, self.port = parts.hostname or "", parts.port or 80
-        before, after = device_opening(url, encoding, "TOKEN").decode().split(" HTTP/1.1", 1)
-        self._before, self._after = before, " HTTP/1.1" + after
-
-    def request(self, token: str, machine: DeviceMachine) -> bytes:
-        """Return a device's opening handshake."""
-        query = "&".join(f"{name}={value}" for name, value in machine.resume().query().items())
-        return (self._before + ("?" + query if query else "") + self._after.replace("TOKEN", token, 1)).encode()
 
 
 def attributes(number: int) -> dict[str, str]:
@@ -131,18 +122,20 @@ class Swarm:
         self._rng = random.Random(config.seed)
         self._agenda = Agenda(self._do, self._late, self._fail)
         self._failed: asyncio.Future[None] | None = None
+        self.sockets = Sockets(self._fail)
         self._queue: deque[SwarmDevice] = deque()  # those that open a socket next
-        self._connecting = 0  # tasks that work that off
         self._openings: dict[Opening, None] = {}  # oldest first
+        self._opens = False  # sockets are being opened now
         self._routes: dict[tuple[str, wire.Encoding], Route] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._fetcher = Fetcher(config.origin) if config.origin else None
         self._frames: dict[tuple[wire.FromDevice, wire.Encoding], bytes] = {}
         self.heard: dict[bytes, Heard] = {}  # by the frame's bytes
-        self.stopping = False
+        self._lying: dict[int, tuple[wire.ToDevice, float]] = {}  # by device: an activation, and when it came
         self.tally = Tally(devices=config.devices)
         self.timings = Timings()
         self.devices = [self._device(number) for number in range(config.devices)]
+        self._churn = Churn(self.devices, config.churn_per_min, self._rng, self._fail)
 
     def _device(self, number: int) -> SwarmDevice:
         config, overall = self.config, self.config.first + number
@@ -154,26 +147,25 @@ class Swarm:
     async def run(self) -> None:
         """Connect everyone at the pace and work until cancelled."""
         self._failed = asyncio.get_running_loop().create_future()
-        now, pace = mono_ms(), self.config.connects_per_s
+        pace = self.config.connects_per_s
+        begin_ms = mono_ms() + self.config.connects_after_s * 1000
         for device in self.devices:
-            self.connect_at(device, now + (device.number * 1000 / pace if pace else 0))
+            self.connect_at(device, begin_ms + (device.number * 1000 / pace if pace else 0))
+        self.sockets.start()
         self._agenda.start()
+        self._churn.start()
         try:
             await self._failed
         finally:
             await self._stop()
 
     async def _stop(self) -> None:
-        self.stopping = True
         self._agenda.stop()
+        self._churn.stop()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for opening in list(self._openings):
-            opening.fail()
-        for device in self.devices:
-            if device.socket is not None:
-                device.socket.abort()
+        self.sockets.stop()
         if self._fetcher is not None:
             await self._fetcher.close()
 
@@ -182,12 +174,15 @@ class Swarm:
     def _do(self, entry: int, number: int, what: int, now_ms: float) -> None:
         device = self.devices[number]
         if what == _CONNECT:
-            if device.socket is None:  # not if a socket that was on its way has come first
+            if device.socket == NONE:  # not if a socket that was on its way has come first
                 self.connect(device)
         elif what == _READ:
             device.read_again()
+        elif what == _THINK:
+            self.think(device)
         elif entry == device.planned:  # not an entry that has been planned anew since
             device.planned = NEVER
+            self.think(device)
             device.act(device.machine.due(now_ms))
 
     def _late(self, late_ms: float) -> None:
@@ -222,44 +217,46 @@ class Swarm:
 
     def connect(self, device: SwarmDevice) -> None:
         """Have the device open a socket now, beside the one it may have; one at a time."""
-        if device.flags & OPENING or self.stopping:
+        if device.flags & OPENING:
             return
         device.flags |= OPENING
         self._queue.append(device)
-        if self._connecting < _CONNECTS_AT_ONCE:
-            self._connecting += 1
-            self._start(self._open_sockets())
+        self._open_more()
 
-    def _start(self, work: Coroutine[object, object, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def _open_more(self) -> None:
+        if self._opens:
+            return  # one that failed at once; whoever opened it goes on
+        self._opens = True
+        while self._queue and len(self._openings) < _OPENINGS_AT_ONCE:
+            self._open(self._queue.popleft())
+        self._opens = False
 
-    async def _open_sockets(self) -> None:
-        try:
-            while self._queue:
-                await self._open(self._queue.popleft())
-        finally:
-            self._connecting -= 1
-
-    async def _open(self, device: SwarmDevice) -> None:
+    def _open(self, device: SwarmDevice) -> None:
         config, number = self.config, self.config.first + device.number
         # Who comes back asks any gateway, for its own may be gone.
         url = self._rng.choice(config.urls) if device.flags & MET else config.urls[number % len(config.urls)]
         device.flags |= MET
-        route = self._routes.get((url, device.encoding))
-        if route is None:
-            route = self._routes[url, device.encoding] = Route(url, device.encoding)
-        request = route.request(self._minter.mint(device.machine.device_id, attributes(number)), device.machine)
-        opening = Opening(device, request, mono_ms())
+        opening = Opening(device, mono_ms())
         self._openings[opening] = None
-        source = (config.sources[number % len(config.sources)], 0) if config.sources else None
+        source = config.sources[number % len(config.sources)] if config.sources else None
         try:
-            await asyncio.get_running_loop().create_connection(
-                lambda: opening, route.host, route.port, local_addr=source
-            )
+            route = self._route(url, device.encoding)
+            request = route.request(self._minter.mint(device.machine.device_id, attributes(number)), device.machine)
+            opening.number = self.sockets.open(route.family, route.address, source, request, opening)
         except OSError:
             opening.fail()
+
+    def _route(self, url: str, encoding: wire.Encoding) -> Route:
+        route = self._routes.get((url, encoding))
+        if route is None:
+            family = socket.AF_INET if self.config.sources else socket.AF_UNSPEC
+            route = self._routes[url, encoding] = Route(url, encoding, family)
+        return route
+
+    def _opened(self, opening: Opening) -> None:
+        """Note that an opening is over, well or not."""
+        self._openings.pop(opening, None)
+        self._open_more()
 
     # --- What devices share.
 
@@ -286,12 +283,29 @@ class Swarm:
             made = self._frames[message, encoding] = client_frame(opcode, wire.encode(message, encoding))
         return made
 
+    def leave_lying(self, device: SwarmDevice, message: wire.ToDevice, now_ms: float) -> bool:
+        """Tell whether the device may think about this message later; if so, it does."""
+        after_ms = self.config.act_after_s * 1000
+        if not after_ms or not isinstance(message, wire.Activate):
+            return False
+        if message.at - time.time() * 1000 < 2 * after_ms:
+            return False
+        self._lying[device.number] = message, now_ms
+        at_ms = now_ms + after_ms * self._rng.uniform(0.8, 1)
+        self._agenda.push(self._agenda.entry(at_ms, device.number, _THINK))
+        return True
+
+    def think(self, device: SwarmDevice) -> None:
+        """Have the device think about what it has left lying, before anything else happens to it."""
+        if self._lying and (left := self._lying.pop(device.number, None)) is not None:
+            device.act(device.machine.received(*left))
+
     # --- What devices do, counted.
 
     def welcomed(self, device: SwarmDevice, opening: Opening, now_ms: float, *, moved: bool) -> None:
         """Count a welcome."""
         tally, flags = self.tally, device.flags
-        self._openings.pop(opening, None)
+        self._opened(opening)
         self.timings.connect[units(now_ms - opening.began_ms)] += 1
         tally.welcomed += 1
         tally.connected += not moved
@@ -308,9 +322,7 @@ class Swarm:
 
     def unopened(self, opening: Opening, code: int | None, status: int | None) -> None:
         """Count a socket that had no welcome."""
-        self._openings.pop(opening, None)
-        if self.stopping:
-            return
+        self._opened(opening)
         if code is not None:
             self.tally.closes[code] += 1
         else:
@@ -318,8 +330,6 @@ class Swarm:
 
     def lost(self, device: SwarmDevice, code: int | None) -> None:
         """Count a connection that was lost."""
-        if self.stopping:
-            return  # it is us who end them all, and the tally is to tell who was there
         self.tally.connected -= 1
         self.tally.closes[code or 0] += 1
         if device.flags & STOPPED:
@@ -356,13 +366,16 @@ class Swarm:
             self.tally.activated += 1
         if action.rev <= device.flipped:
             self.tally.flipped_twice += 1
+        self.tally.show(device.flipped, action.rev)
         device.flipped = action.rev
         self.tally.flips[int(now_ms)] += 1
         self.timings.flip_error[units(abs(now_ms - action.due_ms))] += 1
 
     def fetch(self, device: SwarmDevice, action: Fetch) -> None:
         """Have the device fetch a bundle."""
-        self._start(self._fetch(device, action))
+        task = asyncio.get_running_loop().create_task(self._fetch(device, action))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _fetch(self, device: SwarmDevice, action: Fetch) -> None:
         started, digest = mono_ms(), action.bundle.sha256

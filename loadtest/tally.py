@@ -24,6 +24,12 @@ _DIGITS: Final = 3
 TIMINGS: Final = ("connect", "delivery", "prefetch_delivery", "flip_error", "lag")
 PERCENTILES: Final = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "p999": 99.9}
 
+# Numbers that simply add up over processes.
+_COUNTS: Final = (
+    *("devices", "connected", "welcomed", "ready", "activated"),
+    *("flipped_twice", "left", "origin_requests"),
+)
+
 
 class Publication(Struct):
     """What became of one publication.
@@ -54,10 +60,13 @@ class Tally(Struct):
         slow: Devices that stopped reading: ``stopped``, then ``closed`` (4000), ``cut`` (without that code) or
             ``reading`` (still connected when they read again), then ``back``.
         refused: HTTP status of refused handshakes (0: no connection) → how often.
-        closes: Close code → how often (0: without one).
+        closes: Close code → how often (0: without one, which is how devices leave, too).
+        left: Devices that dropped their socket because the churn picked them.
         origin_requests: Bundle fetches sent.
         publications: By revision.
         flips: Unix ms → devices that flipped then.
+        flipped_for: Revision → flips it caused.
+        shown: Revision → devices whose last flip was for it.
     """
 
     devices: int = 0
@@ -66,6 +75,7 @@ class Tally(Struct):
     ready: int = 0
     activated: int = 0
     flipped_twice: int = 0
+    left: int = 0
     origin_requests: int = 0
     # Counters; one that has been sent and read again is a plain dict.
     slow: dict[str, int] = field(default_factory=Counter)
@@ -73,12 +83,23 @@ class Tally(Struct):
     closes: dict[int, int] = field(default_factory=Counter)
     publications: dict[int, Publication] = field(default_factory=dict)
     flips: dict[int, int] = field(default_factory=Counter)
+    flipped_for: dict[int, int] = field(default_factory=Counter)
+    shown: dict[int, int] = field(default_factory=Counter)
+
+    def show(self, before: int, rev: int) -> None:
+        """Count a flip of a device whose last one was for another revision, 0: for none."""
+        self.flipped_for[rev] += 1
+        self.shown[rev] += 1
+        if before:
+            self.shown[before] -= 1
+            if not self.shown[before]:
+                del self.shown[before]
 
     def add(self, other: Tally) -> None:
         """Add what another process counted."""
-        for name in ("devices", "connected", "welcomed", "ready", "activated", "flipped_twice", "origin_requests"):
+        for name in _COUNTS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
-        for name in ("slow", "refused", "closes", "flips"):
+        for name in ("slow", "refused", "closes", "flips", "flipped_for", "shown"):
             getattr(self, name).update(getattr(other, name))
         for rev, publication in other.publications.items():
             self.publications.setdefault(rev, Publication(publication.kind)).add(publication)
@@ -189,13 +210,13 @@ class Merged:
         tally, reports = self.tally(), self._latest.values()
         own_bytes = sum(report.rss_bytes - report.base_bytes for report in reports)
         return {
-            **{n: getattr(tally, n) for n in ("devices", "connected", "welcomed", "ready", "activated")},
-            "flipped_twice": tally.flipped_twice,
-            "origin_requests": tally.origin_requests,
+            **{name: getattr(tally, name) for name in _COUNTS},
             **{f"{name}_ms": percentiles(self.histograms[name]) for name in TIMINGS},
             "slow": dict(tally.slow),
             "refused": {str(status): count for status, count in sorted(tally.refused.items())},
             "closes": {str(code): count for code, count in sorted(tally.closes.items())},
+            "flipped_for": {str(rev): count for rev, count in sorted(tally.flipped_for.items())},
+            "shown": {str(rev): count for rev, count in sorted(tally.shown.items())},
             "publications": [_told(rev, tally.publications[rev]) for rev in sorted(tally.publications)],
             "rss_bytes": sum(report.rss_bytes for report in reports),
             "bytes_per_device": round(own_bytes / tally.devices) if tally.devices else 0,

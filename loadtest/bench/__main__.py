@@ -14,11 +14,14 @@ import click
 import uvloop
 from rich.console import Console
 
+from loadtest.bench.bus import bus
 from loadtest.bench.connections import connections
 from loadtest.bench.fan_out import fan_out
 from loadtest.bench.figures import Figure, show, write_json, write_report
 from loadtest.bench.flips import flips
+from loadtest.bench.foresight import foresight
 from loadtest.bench.idle import idle
+from loadtest.bench.slow import slow
 from loadtest.bench.stalls import stalls
 
 
@@ -33,6 +36,9 @@ async def run(devices: int, rounds: int, only: tuple[str, ...]) -> list[Figure]:
         "stalls": lambda: stalls(half, 20),
         "idle": lambda: idle(half, 30),
         "flips": lambda: asyncio.to_thread(flips, half),
+        "forecast": lambda: foresight(devices // 3),
+        "bus": lambda: bus(devices // 15, 15),
+        "slow": lambda: slow(devices // 6),
     }
     figures: list[Figure] = []
     console = Console(stderr=True)
@@ -45,7 +51,11 @@ async def run(devices: int, rounds: int, only: tuple[str, ...]) -> list[Figure]:
 
 
 @click.command(context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
-@click.option("--devices", default=15_000, help="Sockets of the fan-out; the other benchmarks take half.")
+@click.option(
+    "--devices",
+    default=15_000,
+    help="Sockets of the fan-out; others take half, the forecast a third, slow readers a sixth, the bus a fifteenth.",
+)
 @click.option("--rounds", default=15, help="Activations, alternating with the yardstick.")
 @click.option("--only", multiple=True, help="Benchmark to run; may be repeated.")
 @click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures here.")

@@ -74,11 +74,11 @@ def ask(process: subprocess.Popen[str], line: str) -> str:
 
 @dataclass
 class Product:
-    """A running product with one gateway worker.
+    """A running product.
 
     Attributes:
         key: Secret of the device tokens.
-        worker: Process id of the gateway's worker.
+        workers: Process ids of the gateway's workers.
     """
 
     url: str
@@ -86,23 +86,37 @@ class Product:
     control_url: str
     key: bytes
     api: httpx.Client
-    worker: int
+    workers: tuple[int, ...]
+
+    @property
+    def worker(self) -> int:
+        """The only worker."""
+        (worker,) = self.workers
+        return worker
+
+    def get(self, path: str) -> dict[str, Any]:
+        response = self.api.get(path)
+        response.raise_for_status()
+        return dict(response.json())
 
     def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         response = self.api.post(path, json=body)
         response.raise_for_status()
         return dict(response.json())
 
+    def metric(self, sample: str) -> float:
+        """Return the sum of the gateway's samples that begin so."""
+        lines = httpx.get(f"{self.admin_url}/metrics", trust_env=False).text.splitlines()
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(sample))
+
     def broadcast_seconds(self) -> float:
         """Return the gateway's own sum of broadcast times."""
-        lines = httpx.get(f"{self.admin_url}/metrics", trust_env=False).text.splitlines()
-        sums = [line for line in lines if line.startswith("fanout_gateway_broadcast_seconds_sum")]
-        return sum(float(line.rsplit(" ", 1)[1]) for line in sums)
+        return self.metric("fanout_gateway_broadcast_seconds_sum")
 
 
 @contextmanager
 def product(*gateway_flags: str) -> Iterator[Product]:
-    """Run the control plane with an embedded store, and a gateway with one worker, by their commands."""
+    """Run the control plane with an embedded store and a gateway, of one worker by default, by their commands."""
     admin_key, device_key = secrets.token_urlsafe(32), secrets.token_hex(32)
     with contextlib.ExitStack() as exits:
         scratch = exits.enter_context(tempfile.TemporaryDirectory(prefix="fanout-bench-"))
@@ -119,17 +133,18 @@ def product(*gateway_flags: str) -> Iterator[Product]:
         urls = json.loads(said(gateway))
         headers = {"Authorization": f"Bearer {admin_key}"}
         api = exits.enter_context(httpx.Client(base_url=told["url"], headers=headers, trust_env=False, timeout=30))
-        workers = httpx.get(f"{urls['admin_url']}/readyz", trust_env=False).json()["workers"]
-        yield Product(urls["url"], urls["admin_url"], told["url"], device_key.encode(), api, int(next(iter(workers))))
+        pids = httpx.get(f"{urls['admin_url']}/readyz", trust_env=False).json()["workers"]
+        workers = tuple(int(pid) for pid in pids)
+        yield Product(urls["url"], urls["admin_url"], told["url"], device_key.encode(), api, workers)
 
 
-def prepare(running: Product) -> None:
-    """Create a campaign with two stages and have it prefetched."""
-    content = {"stages": {"on": {"title": "on"}, "off": {"title": "off"}}}
+def prepare(running: Product, window_s: float = 0, title: str = "on") -> None:
+    """Create a campaign with two stages and have it prefetched within so many seconds."""
+    content = {"stages": {"on": {"title": title}, "off": {"title": "off"}}}
     variants = [{"match": {}, "bundle": content}]
     body = {"id": "bench", "title": "bench", "topic": TOPIC, "stages": ["on", "off"], "variants": variants}
     running.post("/v1/campaigns", body)
-    running.post("/v1/campaigns/bench/prefetch", {"window_s": 0})
+    running.post("/v1/campaigns/bench/prefetch", {"window_s": window_s})
 
 
 @contextmanager
@@ -219,12 +234,13 @@ def openings(url: str, count: int, key: bytes, prefix: str = "bench") -> list[by
     ]
 
 
-def resident_bytes(pid: int) -> int:
-    """Return a process's resident memory."""
+def resident_bytes(pid: int, *, most: bool = False) -> int:
+    """Return a process's resident memory, or the most it ever was."""
+    name = "VmHWM:" if most else "VmRSS:"
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
+        if line.startswith(name):
             return int(line.split()[1]) * 1024
-    raise AssertionError("no VmRSS")
+    raise AssertionError(f"no {name}")
 
 
 def cpu_seconds(pid: int) -> float:

@@ -23,12 +23,20 @@ PROCESSES = 2
 ALL = EACH * PROCESSES
 
 
-def test_every_process_gets_its_own_devices_and_its_share_of_the_pace() -> None:
+def test_every_process_gets_its_own_devices_and_so_many_at_a_time_keep_the_pace() -> None:
     config = SwarmConfig(urls=("ws://127.0.0.1:1/",), devices=10, topics=("t",), connects_per_s=100.0)
-    parts = [orders.config for orders in orders_of(config, b"key", 3)]
+    parts = [orders.config for orders in orders_of(config, b"key", 3, lanes=2)]
     assert [range(part.first, part.first + part.devices) for part in parts] == [range(4), range(4, 7), range(7, 10)]
-    assert round(sum(part.connects_per_s for part in parts)) == 100
+    assert [part.connects_per_s for part in parts] == [50, 50, 50]
+    # The third begins when the first has done its four.
+    assert [part.connects_after_s for part in parts] == [0, 0, 4 / 50]
     assert len({part.seed for part in parts}) == 3
+
+
+def test_without_a_pace_all_connect_at_once() -> None:
+    config = SwarmConfig(urls=("ws://127.0.0.1:1/",), devices=10, topics=("t",))
+    parts = [orders.config for orders in orders_of(config, b"key", 3, lanes=2)]
+    assert {(part.connects_per_s, part.connects_after_s) for part in parts} == {(0, 0)}
 
 
 def test_a_share_is_spread_over_all_devices() -> None:
@@ -118,7 +126,7 @@ async def test_two_processes_go_through_both_phases_and_their_figures_are_one() 
 async def test_devices_connect_from_the_named_addresses_in_turn() -> None:
     sources = ("127.0.0.7", "127.0.0.8")
     async with product() as made, swarm(made, 6, sources=sources) as crowd:
-        used = [device.socket.get_extra_info("sockname")[0] for device in crowd.devices if device.socket]
+        used = [crowd.sockets.local(device.socket)[0] for device in crowd.devices]
         assert used == ["127.0.0.7", "127.0.0.8"] * 3
 
 
@@ -152,6 +160,25 @@ async def test_devices_that_stop_reading_are_closed_and_come_back_and_nobody_els
             activation = (await made.press("activate", stage="live", window_s=0.5))["activation"]
             await until(lambda: crowd.tally.activated == devices, "every flip")
             crowd.assert_each_once(activation)
+
+
+async def test_what_devices_leave_lying_for_a_while_holds_all_the_same() -> None:
+    devices = 20
+    async with product() as made, swarm(made, devices, act_after_s=0.4) as crowd:
+        await made.create()
+        await made.press("prefetch", window_s=0)
+        await made.counted(connected=devices, ready=devices)
+        taken_back = (await made.press("activate", stage="live", window_s=0.2, in_s=1.5))["activation"]
+        await until(lambda: crowd.tally.publications[taken_back["rev"]].received == devices, "its receipt")
+        await made.press("cancel")
+        # Some are cut off while it lies there; what they hear when they come back comes on top of it.
+        for device in crowd.devices[:5]:
+            crowd.sockets.close(device.socket)
+            device.connection_lost()
+        await made.counted(connected=devices, ready=devices)
+        activation = (await made.press("activate", stage="live", window_s=0.2, in_s=1.5))["activation"]
+        await until(lambda: crowd.tally.activated == devices, "every flip")
+        crowd.assert_each_once(activation)
 
 
 async def counted_as(made: Product) -> int:

@@ -1,0 +1,1 @@
+"""The parts of the fleet simulator, one mechanism a module; `loadtest.simulator` puts them together."""

@@ -1,0 +1,1 @@
+"""Churn and faults for minutes on end, and whether the promise holds: ``make soak``."""
