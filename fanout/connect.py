@@ -5,6 +5,8 @@ The one place that knows how a Redis client of this project is configured.
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final, TypeAlias
@@ -22,9 +24,12 @@ from redis.asyncio.sentinel import (
 )
 from redis.backoff import NoBackoff
 from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
     BusyLoadingError,
     ClusterDownError,
     ConnectionError,
+    NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
     RedisError,
@@ -40,6 +45,9 @@ from fanout.errors import InvalidInput, StoreUnavailable
 Commands: TypeAlias = Any
 # Long enough for a store that is saving or failing over, short enough that a person still waits.
 TIMEOUT_S: Final = 2.0
+_TURNED_AWAY: Final = (AuthenticationError, AuthorizationError, NoPermissionError)
+# Between two tries to reach a store that is not there yet, seconds.
+_ASK_S: Final = 0.2
 # What a store that is up answers when it cannot serve: no primary, loading, disk full, replica only.
 # The library takes the code off the message where it has a class for it, so both are needed.
 _NOT_SERVING: Final = (BusyLoadingError, ClusterDownError, OutOfMemoryError, ReadOnlyError)
@@ -146,6 +154,36 @@ def _primary_of(url: str, settings: dict[str, Any]) -> Redis:
     settings.pop("ssl", None)
     client: Redis = manager.master_for(name, connection_pool_class=_AskingSentinels, **settings)
     return client
+
+
+async def reach(url: str, wait_s: float, setting: str) -> None:
+    """Wait until the store answers: a process that starts with its store need not start after it.
+
+    Args:
+        url: The store's.
+        wait_s: How long, seconds.
+        setting: What told the URL, for the error: the URL itself may hold a password.
+    Raises:
+        StoreUnavailable: It did not answer in time, or turns this login away.
+    """
+    until_s = time.monotonic() + wait_s
+    async with connect(url, timeout_s=min(TIMEOUT_S, max(wait_s, _ASK_S))) as client:
+        while True:
+            try:
+                await client.ping()
+                return
+            except STORE_ERRORS as exc:
+                # The library takes a login that fails for a connection that does, and would try it again.
+                if isinstance(exc, _TURNED_AWAY) or isinstance(exc.__cause__, _TURNED_AWAY):
+                    raise StoreUnavailable(
+                        f"the store of {setting} turns this login away: {exc}; mend {setting}"
+                    ) from exc
+                if time.monotonic() >= until_s:
+                    raise StoreUnavailable(
+                        f"the store of {setting} did not answer within {wait_s:g} s: {exc}; start it, mend "
+                        f"{setting}, or wait longer with --store-wait-s"
+                    ) from exc
+            await asyncio.sleep(_ASK_S)
 
 
 def has_sentinels(client: Commands) -> bool:

@@ -17,6 +17,7 @@ DOORBELL: Final = f"{PREFIX}doorbell"  # channel: "<rev> <prev> <key> " + body
 RETAINED: Final = f"{PREFIX}retained"
 FENCE: Final = f"{PREFIX}fence"  # string: the revision whose safety was last asked for again
 PRESENCE: Final = f"{PREFIX}presence"  # sorted set: worker -> Unix ms at which its record expires
+AVERAGE: Final = f"{PREFIX}average"  # string: how many devices how many workers serve, msgpack, with a TTL
 
 
 def outcome(key: str) -> str:

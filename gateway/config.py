@@ -78,6 +78,30 @@ class GatewayConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     ] = 1_800.0
     # The wheel has spread them already; this only takes the edge off.
     lifetime_spread_ms: Annotated[int, Meta(ge=1, description="What that reconnect spreads over, ms.")] = 10_000
+    # Devices choose at random when they come back, so who starts last, in a rolling restart, ends with nobody. Rounds
+    # are no closer than the wheel turns and devices take to move, or one would judge what it has already mended.
+    rebalance_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            description="Seconds between two looks at whether this worker has more devices than the others; 0: none. "
+            "Never less than beacon_s and lifetime_spread_ms together.",
+        ),
+    ] = 60.0
+    # The last of four restarted gateways is filled to nine tenths if the others give away what is beyond 3 percent.
+    rebalance_tolerance: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=1,
+            description="Share over the average from which it asks devices to move; the square root of the average, "
+            "which is chance, is always left alone.",
+        ),
+    ] = 0.02
+    # A tenth of what a worker admits: moving is housekeeping.
+    rebalance_per_s: Annotated[float, Meta(gt=0, description="How many it asks to move a second, at the most.")] = (
+        400.0
+    )
     freeze_lead_s: Annotated[
         float, Meta(ge=0, description="Before an instant, what is not critical waits this long, s.")
     ] = 30.0
@@ -122,6 +146,10 @@ class GatewayConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     probe_interval_s: Annotated[float, Meta(gt=0, description="Seconds between probes of the bus.")] = 1.0
     probe_timeout_s: Annotated[float, Meta(gt=0, description="Until when a probe must be back, s.")] = 2.0
     presence_interval_s: Annotated[float, Meta(gt=0, description="Seconds between presence records.")] = 1.0
+    # Long enough for a store that is started at the same time; what comes later is an outage, and lived through.
+    store_wait_s: Annotated[
+        float, Meta(ge=0, description="How long to wait for the store at the start, s; then it exits.")
+    ] = 30.0
 
     def __post_init__(self) -> None:
         """Hold the relations between limits. Raises ValueError, which names both settings."""

@@ -56,6 +56,9 @@ STALE_REPORTS: Final = Counter(
 POSTPONED: Final = Counter(
     "fanout_gateway_postponed", "What was put off because a freeze or loop lag forbade it.", ["what"]
 )
+REBALANCED: Final = Counter(
+    "fanout_gateway_rebalanced", "Devices asked to reconnect because this worker had more than its share."
+)
 BROADCAST_SECONDS: Final = Histogram(
     "fanout_gateway_broadcast_seconds",
     "From taking a critical publication to its last write.",

@@ -118,6 +118,12 @@ class Server:
             for p in kept
         )
 
+    def shed(self, count: int) -> None:
+        """Have so many devices, chosen at random, told to reconnect when the wheel next comes by them."""
+        members = [connection for cohort in self.cohorts for connection in cohort.members]
+        for connection in self._rng.sample(members, min(count, len(members))):
+            connection.moves_s = 0
+
     # --- What a connection tells its owner.
 
     def handshake(self) -> Handshake:

@@ -30,6 +30,7 @@ from fanout.bus.reader import BusState, Reader
 from fanout.connect import STORE_ERRORS, connect
 from fanout.errors import FanoutError
 from gateway import metrics
+from gateway.balance import Balance
 from gateway.config import GatewayConfig
 from gateway.connection import Connection
 from gateway.drain import drain
@@ -91,13 +92,17 @@ class Worker:
             self.name,
             lambda publication: self._server.publish(publication),
             self._bus_became,
-            primary=lambda: connect(config.redis_url, timeout_s=config.probe_timeout_s),
+            # Without replicas there is nobody else to ask whether it is our replica alone that is silent.
+            primary=(lambda: connect(config.redis_url, timeout_s=config.probe_timeout_s))
+            if config.redis_read_url
+            else None,
             probe_interval_s=config.probe_interval_s,
             probe_timeout_s=config.probe_timeout_s,
         )
         verifier = verifier_from_environment(config.audience, config.attr_keys)
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._server = Server(config, verifier, self._reader, files - _OWN_FILES)
+        self._balance = Balance(config, self._redis, self._server)
         self.storms = Storms(config.log_lines_max, config.log_period_s)
         self._health = Health.UNREADY
         self._listening = False
@@ -115,6 +120,7 @@ class Worker:
             asyncio.create_task(self._server.run()),
             asyncio.create_task(self._server.broadcaster.run()),
             asyncio.create_task(self._announce()),
+            asyncio.create_task(self._balance.run()),
         ]
         stopping = asyncio.create_task(self._stop.wait())
         try:
@@ -154,6 +160,7 @@ class Worker:
         listener.close()
         for task in done - {stopping}:
             task.result()  # a part that ends by itself has failed: say why, and let the supervisor restart us
+        log.info("draining", worker=self.name, devices=self._server.cohorts.connections)
         await drain(self._server.cohorts, self._config)
 
     async def _leave(self) -> None:

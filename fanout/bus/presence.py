@@ -78,6 +78,18 @@ class WorkerRecord(Struct, frozen=True, kw_only=True):
     campaigns: dict[str, CampaignGauge] = {}
 
 
+class Average(Struct, frozen=True):
+    """What the workers that serve have to share among them.
+
+    Attributes:
+        workers: How many take devices; those that start or leave do not count.
+        connections: How many devices they have, all together.
+    """
+
+    workers: int
+    connections: int
+
+
 _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final = msgspec.msgpack.Decoder(WorkerRecord)
 
@@ -130,3 +142,21 @@ async def read_all(redis: Commands) -> list[WorkerRecord]:
         except (msgspec.DecodeError, UnicodeDecodeError) as exc:
             log.warning("unreadable presence", worker=worker.decode(errors="replace"), error=str(exc))
     return records
+
+
+async def average(redis: Commands, keep_s: float) -> Average:
+    """Return what the serving workers have on average: no older than ``keep_s``. Raises the client's errors.
+
+    Whoever finds it gone adds it up for all, so that a fleet of a thousand reads its records once and not a
+    thousand times.
+    """
+    kept = await redis.get(keyspace.AVERAGE)
+    if kept is not None:
+        try:
+            return msgspec.msgpack.decode(kept, type=Average)
+        except msgspec.DecodeError:
+            pass  # of another version: made anew
+    serving = [record for record in await read_all(redis) if record.health != "unready"]
+    found = Average(len(serving), sum(record.connections for record in serving))
+    await redis.set(keyspace.AVERAGE, _encoder.encode(found), px=max(1, int(keep_s * 1000)))
+    return found

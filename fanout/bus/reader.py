@@ -130,23 +130,28 @@ class Reader:
                 await until_ended(self._session())
             except* (_Deaf, NoPermissionError):
                 log.warning("subscription is deaf; rebuilding it", position=self.position)
-                self._deaf += 1
-                # One probe may be lost with a connection that was just replaced; a new one cures that.
-                if self._deaf > 1:
-                    self._become(BusState.DEAF)
+                self._heard_nothing()
             except* STORE_ERRORS as group:
                 log.warning("store unreachable", error=str(group.exceptions[0]), position=self.position)
-                self._become(await self._without_store())
+                await self._without_store()
             failures = 0 if time.monotonic() - started > 10 * self._probe_interval_s else failures + 1
             await asyncio.sleep(backoff_ms(failures, _RETRY_BASE_MS, _RETRY_CAP_MS, self._rng) / 1000)
 
-    async def _without_store(self) -> BusState:
-        """Return what it means that the store cannot be reached."""
+    def _heard_nothing(self) -> None:
+        """Others hear what we do not. Once may be a connection that was just replaced, and a new one cures that."""
+        self._deaf += 1
+        if self._deaf > 1:
+            self._become(BusState.DEAF)
+
+    async def _without_store(self) -> None:
+        """Judge what it means that the store cannot be reached."""
         if not self._synced:
-            return BusState.STARTING
+            return
         if self._primary is not None and await _answers(self._primary):
-            return BusState.DEAF  # it is our replica alone: others hear what we do not
-        return BusState.DEGRADED
+            self._heard_nothing()  # it is our replica alone; or both were stopped, and have just come back
+            return
+        self._deaf = 0
+        self._become(BusState.DEGRADED)
 
     async def _session(self) -> None:
         """Live with one subscription until it fails. Raises a group of _Deaf or the client's errors."""

@@ -53,11 +53,13 @@ def control(host: str, port: int, redis_url: str, data_dir: Path, as_json: bool,
 
 
 async def _control(config: Any, redis_url: str, host: str, port: int, as_json: bool, more: dict[str, str]) -> None:
-    from fanout.connect import connect
-    from fanout.control.server import serve
+    from fanout.connect import connect, reach
+    from fanout.control.server import check_address, serve
     from fanout.roles import Role
     from fanout.store.keys import KeyStore
 
+    check_address(host, port)
+    await reach(redis_url, config.store_wait_s, "FANOUT_REDIS_URL")
     if admin_key := os.environ.get("FANOUT_ADMIN_KEY"):
         async with connect(redis_url) as redis:
             await KeyStore(redis).create("admin", Role.ADMIN, key=admin_key)
@@ -90,7 +92,7 @@ def gateway(admin_port: int, as_json: bool, host: str, **fields: Any) -> None:
     config = checked(GatewayConfig, {"host": host, **fields})
     # Fail here, not in every worker, again and again; and before all that a gateway is made of has been loaded.
     verifier_from_environment(config.audience, config.attr_keys)
-    from fanout.connect import connect
+    from fanout.connect import connect, reach
 
     connect(config.redis_url)
     connect(config.redis_read_url or config.redis_url)
@@ -109,4 +111,10 @@ def gateway(admin_port: int, as_json: bool, host: str, **fields: Any) -> None:
         url = f"ws://{bracketed(host)}:{port}/v1/connect"
         say(as_json, "gateway", url=url, admin_url=http_url(host, admin or 0))
 
-    run(supervise(config, admin_port, ready))
+    async def serve() -> None:
+        await reach(config.redis_url, config.store_wait_s, "FANOUT_REDIS_URL")
+        if config.redis_read_url:
+            await reach(config.redis_read_url, config.store_wait_s, "FANOUT_GATEWAY_REDIS_READ_URL")
+        await supervise(config, admin_port, ready)
+
+    run(serve())

@@ -137,6 +137,10 @@ class ControlConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     tick_s: Annotated[float, Meta(gt=0, description="Seconds between looks at the schedule.")] = 1.0
     # A month of events; a flight of a minute is some 15 KB.
     flights_max: Annotated[int, Meta(ge=1, description="Flight records kept, the oldest given up first.")] = 500
+    # Long enough for a store that is started at the same time; what comes later is an outage, and lived through.
+    store_wait_s: Annotated[
+        float, Meta(ge=0, description="How long to wait for the store at the start, s; then it exits.")
+    ] = 30.0
 
     def __post_init__(self) -> None:
         """Hold what no single range can. Raises InvalidInput."""

@@ -146,6 +146,11 @@ def _signals(server: _Server) -> Iterator[None]:
             loop.remove_signal_handler(number)
 
 
+def check_address(host: str, port: int) -> None:
+    """Hold that one can listen there, before anything else is begun. Raises InvalidInput."""
+    _listen(host, port).close()
+
+
 def _listen(host: str, port: int) -> socket.socket:
     # getaddrinfo would take 70000 for 4464.
     if not 0 <= port <= 65535:

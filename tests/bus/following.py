@@ -36,7 +36,7 @@ class Follower:
         connects: How many clients it has asked for.
     """
 
-    def __init__(self, url: Callable[[], str], worker: str, primary: str | None = None) -> None:
+    def __init__(self, url: Callable[[], str], worker: str, primary: Callable[[], str] | None = None) -> None:
         self._url = url
         self.seen: list[Publication] = []
         self.states: list[BusState] = []
@@ -46,7 +46,7 @@ class Follower:
             worker,
             self.seen.append,
             self.states.append,
-            primary=None if primary is None else (lambda: connect(primary, timeout_s=PROBE_TIMEOUT_S)),
+            primary=None if primary is None else (lambda: connect(primary(), timeout_s=PROBE_TIMEOUT_S)),
             probe_interval_s=PROBE_INTERVAL_S,
             probe_timeout_s=PROBE_TIMEOUT_S,
         )
@@ -70,7 +70,11 @@ class Follower:
 
 @asynccontextmanager
 async def following(
-    url: str | Callable[[], str], worker: str = "one", *, ok: bool = True, primary: str | None = None
+    url: str | Callable[[], str],
+    worker: str = "one",
+    *,
+    ok: bool = True,
+    primary: Callable[[], str] | None = None,
 ) -> AsyncIterator[Follower]:
     """Run a reader, and see that nothing but its cancellation ends it."""
     follower = Follower((lambda: url) if isinstance(url, str) else url, worker, primary)

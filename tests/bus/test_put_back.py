@@ -101,7 +101,7 @@ async def test_a_reader_of_a_replica_hears_everything_and_puts_back_into_the_pri
     with listening() as (primary, port):
         written, read = connect(primary.url), connect(valkey.url)
         await replicate(read, port)
-        async with following(valkey.url, primary=primary.url) as follower:
+        async with following(valkey.url, primary=lambda: primary.url) as follower:
             await follower.reaches(await fill(written))
             stood = await retained_in(written)
             await written.flushall()
@@ -125,7 +125,7 @@ async def test_a_reader_whose_replica_is_lost_is_deaf_not_well_and_recovers_with
     with listening() as (primary, port):
         written, read = connect(primary.url), connect(valkey.url)
         await replicate(read, port)
-        async with following(valkey.url, primary=primary.url) as follower:
+        async with following(valkey.url, primary=lambda: primary.url) as follower:
             if loss == "its link":
                 await read.replicaof("NO", "ONE")  # it answers, and hears nothing any more
             else:

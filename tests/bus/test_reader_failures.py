@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 
 import pytest
 from redis.asyncio import Redis
@@ -77,6 +77,27 @@ async def test_a_store_that_hangs_degrades_a_reader_and_it_recovers(valkey: Embe
         await follower.reaches(published.rev)
         assert follower.seen == [published]
         assert BusState.DEAF not in follower.states
+
+
+async def test_a_store_that_thaws_while_its_silence_is_judged_makes_nobody_deaf(
+    valkey: EmbeddedValkey, redis: Redis
+) -> None:
+    # Replica and primary hang together, and are back in the moment between a reader's failure and its question
+    # whether it is the replica alone.
+    with ExitStack() as hanging:
+
+        def primary() -> str:
+            hanging.close()
+            return valkey.url
+
+        async with following(valkey.url, primary=primary) as follower:
+            follower.states.clear()
+            hanging.enter_context(frozen(valkey))
+            await until(lambda: follower.connects > 2, "another session")
+            await insist(Publisher(redis), prefetched())
+            await follower.reaches((await log_of(redis))[-1].rev)
+            await follower.becomes(BusState.OK)
+            assert BusState.DEAF not in follower.states
 
 
 async def test_a_store_out_of_reach_degrades_a_reader_which_keeps_what_it_has(

@@ -167,13 +167,40 @@ def test_a_gateway_with_a_bad_setting_does_not_start(words: list[str], told: str
         (["--redis-url", STORE, "--public-url", "nonsense"], "public url"),
         (["--redis-url", STORE, "--host", "nowhere.invalid"], "nowhere.invalid"),
         (["--data-dir", "/proc/nowhere"], "data directory"),
-        (["--redis-url", STORE], "store"),
     ],
-    ids=["redis url", "public url", "host", "data directory", "no store for the admin key"],
+    ids=["redis url", "public url", "host", "data directory"],
 )
 def test_a_control_plane_with_a_bad_setting_does_not_start(words: list[str], told: str) -> None:
-    admin = {"FANOUT_ADMIN_KEY": "k" * 40} if told == "store" else {}
-    assert told in refusal("control", "--port", "0", *words, **admin)
+    assert told in refusal("control", "--port", "0", *words)
+
+
+@pytest.mark.parametrize("words", [("control", "--port", "0"), ("gateway", *FREE)], ids=lambda words: words[0])
+def test_a_process_whose_store_does_not_answer_says_which_setting_named_it_and_ends(words: tuple[str, ...]) -> None:
+    said = refusal(*words, "--redis-url", STORE, "--store-wait-s", "0.3", **KEY)
+    assert "FANOUT_REDIS_URL" in said
+    assert "within 0.3 s" in said
+
+
+@pytest.mark.parametrize("words", [("control", "--port", "0"), ("gateway", *FREE)], ids=lambda words: words[0])
+def test_a_process_that_the_store_turns_away_ends_at_once_and_tells_no_password(
+    valkey: EmbeddedValkey, words: tuple[str, ...]
+) -> None:
+    url = valkey.url.replace("unix://", "unix://somebody:a-password-nobody-has@")
+    said = refusal(*words, "--redis-url", url, "--store-wait-s", str(10 * PATIENCE_S), **KEY)
+    assert "FANOUT_REDIS_URL" in said
+    assert "a-password" not in said
+
+
+def test_a_process_started_before_its_store_waits_for_it() -> None:
+    store = EmbeddedValkey()
+    quick = ("--drain-s", "0", "--drain-close-s", "0")
+    with process("gateway", *FREE, *quick, FANOUT_REDIS_URL=store.url, **KEY) as child:
+        store.start()
+        try:
+            assert first_line(child)["url"].startswith("ws://")
+            assert ended(child) == 0
+        finally:
+            store.stop()
 
 
 def test_an_admin_key_that_is_too_short_is_refused(valkey: EmbeddedValkey) -> None:
