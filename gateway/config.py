@@ -144,7 +144,8 @@ class GatewayConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     ] = 5
     log_period_s: Annotated[float, Meta(gt=0, description="That period, s; at its end the counts are logged.")] = 10.0
     probe_interval_s: Annotated[float, Meta(gt=0, description="Seconds between probes of the bus.")] = 1.0
-    probe_timeout_s: Annotated[float, Meta(gt=0, description="Until when a probe must be back, s.")] = 2.0
+    # Both together are how long a silence may last unnoticed.
+    probe_timeout_s: Annotated[float, Meta(gt=0, description="Until when a probe must be back, s.")] = 1.0
     presence_interval_s: Annotated[float, Meta(gt=0, description="Seconds between presence records.")] = 1.0
     # Long enough for a store that is started at the same time; what comes later is an outage, and lived through.
     store_wait_s: Annotated[

@@ -38,8 +38,9 @@ from fanout.slots import backoff_ms
 log = structlog.get_logger(__name__)
 
 PROBE_INTERVAL_S: Final = 1.0
-# A probe that is not back after this long means a deaf subscription, if the store answers otherwise.
-PROBE_TIMEOUT_S: Final = 2.0
+# A probe that is not back after this long means a deaf subscription, if the store answers otherwise. No longer than
+# the interval, so that a silence is noticed within two of them.
+PROBE_TIMEOUT_S: Final = 1.0
 _RETRY_BASE_MS: Final = 50
 _RETRY_CAP_MS: Final = 2_000
 # Revisions remembered to tell a duplicate from an entry of a history we do not know.
@@ -204,7 +205,9 @@ class Reader:
                 raise _Deaf from None
             self._deaf = 0
             self._become(BusState.OK)
-            await asyncio.sleep(self._probe_interval_s * (0.9 + 0.2 * self._rng.random()))
+            # From one sending to the next, however long the answer took.
+            next_s = sent + self._probe_interval_s * (0.9 + 0.1 * self._rng.random())
+            await asyncio.sleep(max(0.0, next_s - time.monotonic()))
 
     def _sample_clock(self, sent_s: float, answer: tuple[bytes | int, bytes | int]) -> None:
         store_ms = int(answer[0]) * 1000 + int(answer[1]) / 1000

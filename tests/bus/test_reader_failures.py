@@ -16,6 +16,8 @@ from fanout.connect import connect
 from fanout.embedded import EmbeddedValkey
 from fanout.errors import OutcomeUnknown, StoreUnavailable
 
+from gateway.config import GatewayConfig
+
 from .following import Wire, following
 from .publications import log_of, prefetched
 from .servers import frozen
@@ -98,6 +100,12 @@ async def test_a_store_that_thaws_while_its_silence_is_judged_makes_nobody_deaf(
             await follower.reaches((await log_of(redis))[-1].rev)
             await follower.becomes(BusState.OK)
             assert BusState.DEAF not in follower.states
+
+
+def test_a_silent_store_is_noticed_within_two_intervals_as_gateways_come() -> None:
+    config = GatewayConfig(redis_url="")
+    # One probe may have been answered just before; the next is sent an interval after it, and waited for this long.
+    assert config.probe_timeout_s <= config.probe_interval_s
 
 
 async def test_a_store_out_of_reach_degrades_a_reader_which_keeps_what_it_has(
