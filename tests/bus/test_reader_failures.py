@@ -15,7 +15,6 @@ from fanout.bus.reader import BusState, Reader
 from fanout.connect import connect
 from fanout.embedded import EmbeddedValkey
 from fanout.errors import OutcomeUnknown, StoreUnavailable
-
 from gateway.config import GatewayConfig
 
 from .following import Wire, following
