@@ -263,7 +263,7 @@ def _drive(stack: Stack, config: DemoConfig, console: Console) -> dict[str, Any]
         )
     total = api.get(f"{path}/readiness")["total"]
     connected = int(api.get("/v1/fleet")["devices"])
-    origin_requests = _counter(api.text("/metrics"), "fanout_origin_requests_total")
+    origin_requests = _counter(api.text("/metrics"), "fanout_control_origin_requests_total")
     _end(stack.children["swarm"])
     tally = stack.tally()
     if not tally.get("final"):

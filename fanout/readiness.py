@@ -111,12 +111,16 @@ class Fleet(Struct, frozen=True, kw_only=True):
     workers: list[WorkerView]
 
 
+def audience(campaign: Campaign, records: Iterable[WorkerRecord]) -> Audience:
+    """Add up the devices of one campaign, and nothing else of it."""
+    return _sum(_groups(campaign, _gauges(campaign, records)))
+
+
 def readiness(campaign: Campaign, records: Iterable[WorkerRecord], now_ms: int) -> Readiness:
     """Add up one campaign. ``campaign`` is as of now (`fanout.campaign.advance`)."""
-    gauges = [gauge for record in records if (gauge := record.campaigns.get(campaign.id)) is not None]
-    prefetch_rev = campaign.prefetch.rev if campaign.prefetch else 0
-    activate_rev = campaign.activation.rev if campaign.activation else 0
-    groups = [_counted(group, gauge, prefetch_rev, activate_rev) for gauge in gauges for group in gauge.groups]
+    gauges = _gauges(campaign, records)
+    prefetch_rev, activate_rev = _revs(campaign)
+    groups = _groups(campaign, gauges)
     total = _sum(groups)
     acting = [gauge for gauge in gauges if activate_rev and gauge.activate_rev == activate_rev]
     share = campaign.activation.share if campaign.activation else 0.0
@@ -163,6 +167,23 @@ def fleet(records: Sequence[WorkerRecord], bus_rev: int, now_ms: int) -> Fleet:
         regions={name: a.connected for name, a in _by("region", groups).items()},
         workers=[_worker(record, bus_rev) for record in sorted(records, key=lambda r: r.worker)],
     )
+
+
+def _gauges(campaign: Campaign, records: Iterable[WorkerRecord]) -> list[CampaignGauge]:
+    return [gauge for record in records if (gauge := record.campaigns.get(campaign.id)) is not None]
+
+
+def _revs(campaign: Campaign) -> tuple[int, int]:
+    """Return the revisions of the newest prefetch and the newest activation, 0 for none."""
+    return (
+        campaign.prefetch.rev if campaign.prefetch else 0,
+        campaign.activation.rev if campaign.activation else 0,
+    )
+
+
+def _groups(campaign: Campaign, gauges: Iterable[CampaignGauge]) -> list[Group]:
+    prefetch_rev, activate_rev = _revs(campaign)
+    return [_counted(group, gauge, prefetch_rev, activate_rev) for gauge in gauges for group in gauge.groups]
 
 
 def _counted(group: Group, gauge: CampaignGauge, prefetch_rev: int, activate_rev: int) -> Group:

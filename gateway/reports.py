@@ -113,7 +113,9 @@ class Reports:
                 connection.active |= track.bit
                 track.active[cohort] = track.active.get(cohort, 0) + 1
                 if report.via != "resume":
-                    track.flip_lag.record_value(min(max(report.ms, 1), LAG_MS_MAX))
+                    lag_ms = min(max(report.ms, 1), LAG_MS_MAX)
+                    track.flip_lag.record_value(lag_ms)
+                    metrics.FLIP_LAG_SECONDS.observe(lag_ms / 1000)
         elif track.prefetch is not None and report.kind == "ready" and report.rev == track.prefetch.rev:
             self._ready(connection, cohort, track)
         elif report.kind == "failed" and report.rev in (track.activate_rev, _rev(track.prefetch)):

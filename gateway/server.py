@@ -181,7 +181,7 @@ class Server:
             return None
 
     def _welcome(self, connection: Connection, device: Admitted, cohort: Cohort) -> None:
-        self._opening.pop(connection, None)
+        until_s = self._opening.pop(connection, None)
         self.opened_ever += 1
         self.cohorts.join(connection, cohort)
         connection.seen_s = self._clock_s
@@ -194,6 +194,8 @@ class Server:
             cohort, f"{self._session:08x}", self._reader.now_ms(), device.since, device.have
         )
         connection.upgrade(device.response + welcome)
+        if until_s is not None:
+            metrics.HANDSHAKE_SECONDS.observe(time.monotonic() - until_s + self.config.handshake_timeout_s)
 
     def _coarse(self, clock_s: float) -> int:
         value = int(clock_s) // _COARSE_S * _COARSE_S
@@ -309,6 +311,7 @@ class Server:
             next_s = max(next_s + TICK_S, time.monotonic())
             await asyncio.sleep(next_s - time.monotonic())
             self.loop_lag_ms = max(0.0, (time.monotonic() - next_s) * 1000)
+            metrics.LOOP_LAG_SECONDS.observe(self.loop_lag_ms / 1000)
             self._tick()
 
     def _tick(self) -> None:

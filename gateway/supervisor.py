@@ -21,9 +21,12 @@ from typing import Final
 import msgspec
 import structlog
 
+from fanout import __version__
+from fanout.doctor.machine import memory_limit_bytes
 from fanout.slots import backoff_ms
 from gateway.admin import serve_admin
 from gateway.config import GatewayConfig
+from gateway.metrics import SupervisorMetrics
 from gateway.nursery import Nursery
 from gateway.worker import CONFIG_VARIABLE, Health, bind, raise_open_files, within_open_files
 
@@ -53,6 +56,9 @@ class Supervisor:
 
     Args:
         config: Handed to every worker; port 0 is resolved once, here.
+
+    Attributes:
+        metrics: What it knows besides its workers' metrics.
     """
 
     def __init__(self, config: GatewayConfig) -> None:
@@ -61,6 +67,7 @@ class Supervisor:
         self.port: int = self._socket.getsockname()[1]
         self._config = msgspec.structs.replace(config, port=self.port)
         self._slots = [_Slot(number) for number in range(config.workers)]
+        self.metrics = SupervisorMetrics(__version__, config.workers, memory_limit_bytes())
         self._stopping = asyncio.Event()
         self._ready = asyncio.Event()
         self._metrics_dir = tempfile.TemporaryDirectory(prefix="fanout-metrics-")
@@ -131,6 +138,7 @@ class Supervisor:
                 slot.failures = 0
             wait_ms = _RESTART_BASE_MS + backoff_ms(slot.failures, _RESTART_BASE_MS, _RESTART_CAP_MS, self._rng)
             slot.failures += 1
+            self.metrics.restarts.inc()
             log.error("worker died", number=slot.number, restart_in_ms=wait_ms)
             try:
                 await asyncio.wait_for(self._stopping.wait(), wait_ms / 1000)

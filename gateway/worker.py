@@ -35,6 +35,7 @@ from gateway.config import GatewayConfig
 from gateway.connection import Connection
 from gateway.drain import drain
 from gateway.listener import Listener
+from gateway.measuring import Meter
 from gateway.reports import grouped
 from gateway.server import Server
 from gateway.storms import Storms, flush, install
@@ -103,6 +104,7 @@ class Worker:
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._server = Server(config, verifier, self._reader, files - _OWN_FILES)
         self._balance = Balance(config, self._redis, self._server)
+        self._meter = Meter(config, self._server, self._reader)
         self.storms = Storms(config.log_lines_max, config.log_period_s)
         self._health = Health.UNREADY
         self._listening = False
@@ -203,7 +205,8 @@ class Worker:
             span_s = now_s - last_s
             record = self._record((opened - last_opened) / span_s, (sent - last_sent) / span_s)
             last_s, last_opened, last_sent = now_s, opened, sent
-            self._measure()
+            flush(self.storms)
+            self._meter.read()
             try:
                 await presence.write(self._redis, record)
             except STORE_ERRORS as exc:
@@ -225,16 +228,6 @@ class Worker:
             groups=grouped(server.cohorts, names, lambda cohort: (len(cohort.members), 0, 0)),
             campaigns=server.reports.gauges(names),
         )
-
-    def _measure(self) -> None:
-        flush(self.storms)
-        metrics.flush()
-        metrics.CONNECTIONS.set(self._server.cohorts.connections)
-        metrics.COHORTS.set(len(self._server.cohorts))
-        metrics.LOOP_LAG_SECONDS.set(self._server.loop_lag_ms / 1000)
-        metrics.BUS_GAPS.set(self._reader.gaps)
-        metrics.BUS_RELOADS.set(self._reader.reloads)
-        metrics.BUS_PUT_BACK.set(self._reader.put_back)
 
 
 def raise_open_files() -> int:

@@ -80,6 +80,7 @@ class Reader:
         position: Revision of the newest entry applied, 0 before the first sync.
         retained: What stands, by campaign, in order of revision.
         clock: The store's clock.
+        heard_s: When our own probe was last heard, monotonic seconds; before the first, when we began.
         gaps: How often entries were missed and read from the stream.
         reloads: How often the chain was broken and the retained state was loaded.
         put_back: How many entries were restored to the store.
@@ -114,6 +115,7 @@ class Reader:
         self.position = 0
         self.retained: dict[str, list[Publication]] = {}
         self.clock = StoreClock(time.time() * 1000 - time.monotonic() * 1000)
+        self.heard_s = time.monotonic()
         self.gaps = 0
         self.reloads = 0
         self.put_back = 0
@@ -223,6 +225,7 @@ class Reader:
         if head != self.position:
             await self._catch_up(commands)
         self._heard = number
+        self.heard_s = time.monotonic()
         self._ring.set()
 
     async def _rung(self, entry: bytes, commands: Commands) -> None:

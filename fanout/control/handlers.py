@@ -191,4 +191,5 @@ async def readyz(call: Call) -> Response:
 
 async def metrics(call: Call) -> Response:
     """Answer with what Prometheus scrapes."""
+    await call.services.sampler.refresh()
     return Response(generate_latest(call.services.metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})

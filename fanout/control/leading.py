@@ -39,16 +39,25 @@ class Leading:
         redis: Client of the primary.
         config: How long a lease lasts, and how often duties are done.
         duties: Each is called every tick while this replica leads; they are safe to do twice.
+        failed: Called when a duty was not done.
     """
 
-    def __init__(self, redis: Redis, config: ControlConfig, duties: Sequence[Duty]) -> None:
+    def __init__(
+        self, redis: Redis, config: ControlConfig, duties: Sequence[Duty], failed: Callable[[], None]
+    ) -> None:
         # Any: the client's types say bytes or str, and ours always answers in bytes.
         self._keep: Any = redis.register_script(_KEEP)
         self._leave: Any = redis.register_script(_LEAVE)
         self._config = config
         self._duties = duties
+        self._failed = failed
         self._name = secrets.token_hex(8)
         self._leads = False
+
+    @property
+    def leads(self) -> bool:
+        """Whether this replica leads, as far as it knows."""
+        return self._leads
 
     async def run(self) -> None:
         """Do the duties while leading, until cancelled; then make room at once."""
@@ -76,8 +85,10 @@ class Leading:
             try:
                 await duty()
             except FanoutError as exc:
+                self._failed()
                 log.warning("a duty was not done", why=str(exc))
             except Exception:
+                self._failed()
                 log.exception("a duty failed")
 
     async def _holds(self) -> bool:

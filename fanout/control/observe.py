@@ -37,7 +37,12 @@ class Observer:
 
     async def fleet(self, now_ms: int) -> Fleet:
         """Return every worker and their sums. Raises StoreUnavailable."""
+        records, bus_rev = await self.records()
+        return fleet(records, bus_rev, now_ms)
+
+    async def records(self) -> tuple[list[WorkerRecord], int]:
+        """Return what every worker says, and the log's newest revision. Raises StoreUnavailable."""
         with store_errors():
             records = await presence.read_all(self._redis)
             newest: Any = await self._redis.xrevrange(keyspace.LOG, count=1)
-        return fleet(records, rev_of(newest[0][0]) if newest else 0, now_ms)
+        return records, rev_of(newest[0][0]) if newest else 0

@@ -7,6 +7,7 @@ so a step is taken once however many leaders there are.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import structlog
@@ -40,13 +41,17 @@ class Scheduler:
         watch: What there is.
         actions: The buttons.
         config: How often it is called.
+        failed: Called when a step that is due was not taken.
     """
 
-    def __init__(self, redis: Redis, watch: Watch, actions: Actions, config: ControlConfig) -> None:
+    def __init__(
+        self, redis: Redis, watch: Watch, actions: Actions, config: ControlConfig, failed: Callable[[], None]
+    ) -> None:
         # Any: the client's types say bytes or str, and ours always answers in bytes.
         self._redis: Any = redis
         self._watch = watch
         self._actions = actions
+        self._failed = failed
         self._waits_ms = int(config.tick_s * _WAITS_TICKS * 1000)
 
     async def tick(self) -> None:
@@ -69,6 +74,7 @@ class Scheduler:
                 asked = ActivateRequest(stage=schedule.stage, window_s=schedule.window_ms / 1000, at=schedule.at)
                 await self._actions.activate(campaign.id, asked, press)
         except (Refused, InvalidInput, OutcomeUnknown) as exc:
+            self._failed()
             log.warning("a scheduled step waits", step=step.value, campaign=campaign.id, why=str(exc))
             with store_errors():
                 await self._redis.set(keyspace.waits(campaign.id), f"{step}: {exc}", px=self._waits_ms)

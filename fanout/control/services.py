@@ -18,6 +18,7 @@ from fanout.control.observe import Observer
 from fanout.control.plans import Plans
 from fanout.control.pressing import Presser
 from fanout.control.recorder import Recorder
+from fanout.control.sampling import Sampler
 from fanout.control.scheduler import Scheduler
 from fanout.control.watching import Watch
 from fanout.store.accounts import AccountStore
@@ -52,8 +53,12 @@ class Services:
         self.plans = Plans(presser, self.watch, self.bundles, config)
         self.actions = Actions(presser, observer, self.bundles, config)
         self.flights = FlightStore(redis, config.flights_max)
-        scheduler = Scheduler(redis, self.watch, self.actions, config)
-        self.leading = Leading(redis, config, (scheduler.tick, Recorder(self.watch, self.flights).tick))
+        self.metrics = Metrics()
+        failed = self.metrics.scheduler_failures.inc
+        scheduler = Scheduler(redis, self.watch, self.actions, config, failed)
+        duties = (scheduler.tick, Recorder(self.watch, self.flights).tick)
+        self.leading = Leading(redis, config, duties, failed)
+        self.sampler = Sampler(self.watch, self.leading, self.metrics)
         self.keys = KeyStore(redis)
         self.guesses = Guesses.of_addresses(config)
         self.accounts = AccountStore(redis)
@@ -64,7 +69,6 @@ class Services:
         self.at_start: list[Callable[[], Coroutine[Any, Any, None]]] = []
         self.replies = ReplyStore(redis)
         self.webhook_key = webhook_key
-        self.metrics = Metrics()
 
     async def ping(self) -> None:
         """Raise StoreUnavailable unless the store answers."""

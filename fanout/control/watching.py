@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
 
 from fanout import campaign as lifecycle
 from fanout import keyspace, planning
 from fanout.audit import Entry
+from fanout.bus.presence import WorkerRecord
 from fanout.bus.publisher import Publisher
 from fanout.campaign import Campaign
 from fanout.connect import store_errors
@@ -20,6 +21,19 @@ from fanout.control.views import AuditChain, CampaignView, view
 from fanout.readiness import Fleet, Readiness
 from fanout.store.audit import PAGE, AuditStore
 from fanout.store.campaigns import CampaignStore
+
+
+class Seen(NamedTuple):
+    """The fleet and every campaign, at one time.
+
+    Attributes:
+        bus_rev: The log's newest revision.
+    """
+
+    now_ms: int
+    records: list[WorkerRecord]
+    bus_rev: int
+    campaigns: list[Campaign]
 
 
 class Watch:
@@ -101,6 +115,11 @@ class Watch:
     async def fleet(self) -> Fleet:
         """Return every gateway worker and their sums."""
         return await self._observer.fleet(await self.now_ms())
+
+    async def everything(self) -> Seen:
+        """Return all that metrics are made of, read once."""
+        now_ms = await self.now_ms()
+        return Seen(now_ms, *await self._observer.records(), await self._campaigns.list())
 
     async def done(self, campaign_id: str | None, count: int) -> list[Entry]:
         """Return the newest entries of the audit chain, the newest first; of one campaign, or of all."""

@@ -39,7 +39,7 @@ def read_limits(root: Path = Path("/"), *, files: tuple[int, int] | None = None,
         nr_open=_number(root, "proc/sys/fs/nr_open"),
         files_system=_number(root, "proc/sys/fs/file-max"),
         files_system_used=file_numbers[0] if file_numbers else None,
-        memory_available_bytes=_memory_available(root),
+        memory_available_bytes=_meminfo(root, "MemAvailable"),
         memory_cgroup_bytes=memory,
         memory_cgroup_used_bytes=memory_used,
         ports=ports[1] - ports[0] + 1 if len(ports) == 2 else None,
@@ -82,10 +82,10 @@ def _number(root: Path, name: str) -> int | None:
     return numbers[0] if len(numbers) == 1 else None
 
 
-def _memory_available(root: Path) -> int | None:
+def _meminfo(root: Path, name: str) -> int | None:
     for line in _text(root / "proc/meminfo").splitlines():
         words = line.split()
-        if words[:1] == ["MemAvailable:"] and len(words) == 3 and words[1].isdecimal():
+        if words[:1] == [f"{name}:"] and len(words) == 3 and words[1].isdecimal():
             return int(words[1]) * 1024
     return None
 
@@ -123,6 +123,15 @@ def _groups(root: Path, controller: str) -> Iterator[Path]:
                 yield from (top / each for each in (inside, *inside.parents))
             else:
                 yield top
+
+
+def memory_limit_bytes(root: Path = Path("/")) -> int | None:
+    """Return what this process and its children may take: the tightest group's limit, or all the machine has."""
+    limits = [
+        _number(group, name) for group in _groups(root, "memory") for name in ("memory.max", "memory.limit_in_bytes")
+    ]
+    known = [limit for limit in (*limits, _meminfo(root, "MemTotal")) if limit is not None and limit < UNLIMITED]
+    return min(known, default=None)
 
 
 def _memory_cgroup(root: Path) -> tuple[int | None, int | None]:

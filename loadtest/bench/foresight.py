@@ -22,7 +22,7 @@ _ARM_S: Final = 5.0
 _PREFETCH_S: Final = 40.0
 _PATIENCE_S: Final = 120.0
 _POLL_S: Final = 0.1
-_COUNTER: Final = "fanout_origin_requests_total"
+_COUNTER: Final = "fanout_control_origin_requests_total"
 
 
 async def foresight(devices: int) -> list[Figure]:

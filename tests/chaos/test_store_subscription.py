@@ -43,10 +43,10 @@ async def hears_all(running: Stack, socket: Any, campaigns: list[str]) -> None:
     assert heard == campaigns
 
     async def counted() -> bool:
-        return await metric(running, "fanout_gateway_bus_gaps") >= 1
+        return await metric(running, "fanout_gateway_bus_gaps_total") >= 1
 
     await until(counted, "the gap in the metrics")
-    assert await metric(running, "fanout_gateway_bus_reloads") == 0
+    assert await metric(running, "fanout_gateway_bus_reloads_total") == 0
 
 
 async def disconnections(redis: Redis) -> int:

@@ -270,7 +270,7 @@ async def test_metrics_count_by_route_and_the_origin_apart(api: Api) -> None:
     await api.get("/wp-login.php", role=None)
     await api.prefetch()
     text = (await api.get("/metrics", role=None)).text
-    assert "fanout_origin_requests_total 2.0" in text
+    assert "fanout_control_origin_requests_total 2.0" in text
     assert 'fanout_control_requests_total{route="/v1/bundles/{sha256}",status="304"} 1.0' in text
     assert 'fanout_control_requests_total{route="unmatched",status="404"} 1.0' in text
     assert "fanout_control_publish_seconds_count 1.0" in text
