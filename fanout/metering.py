@@ -94,7 +94,12 @@ class Metering:
     def counter(self, name: str, unit: str, text: str, labels: Labels = NO_LABELS) -> Counter:
         """Define what only grows; ``unit`` is what is counted."""
         self.definitions.append(Definition(name, "counter", unit, text, labels))
-        return Counter(name, text, list(labels), registry=self.registry)
+        made = Counter(name, text, list(labels), registry=self.registry)
+        # From zero on: of a series that begins with its first event, nobody sees a rate until the second.
+        if len(labels) == 1 and not isinstance(values := next(iter(labels.values())), str):
+            for value in values:
+                made.labels(value)
+        return made
 
     def gauge(self, name: str, unit: str, text: str, labels: Labels = NO_LABELS, *, over: Over) -> Gauge:
         """Define what goes up and down in each worker."""

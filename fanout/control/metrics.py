@@ -166,9 +166,9 @@ class Metrics:
             {"campaign": _CAMPAIGN},
         )
 
-    def of_fleet(self, fleet: FleetSample | None, campaigns: Iterable[CampaignSample]) -> None:
-        """Show what the store has just said; None and no campaigns if it has not answered."""
-        self.store_up.one(fleet is not None)
+    def of_fleet(self, fleet: FleetSample | None, campaigns: Iterable[CampaignSample], *, store_up: bool) -> None:
+        """Show what the store has just said; None and no campaigns if that could not be had."""
+        self.store_up.one(store_up)
         self._connections.one(None if fleet is None else fleet.connections)
         self._behind.one(None if fleet is None else fleet.behind)
         self._bus_lag.one(None if fleet is None else fleet.bus_lag_ms / 1000)

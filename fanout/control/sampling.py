@@ -9,6 +9,8 @@ import asyncio
 import time
 from typing import Final
 
+import structlog
+
 from fanout import campaign as lifecycle
 from fanout.bus.presence import WorkerRecord
 from fanout.campaign import Campaign, Phase
@@ -17,6 +19,8 @@ from fanout.control.metrics import CAMPAIGNS_MAX, CampaignSample, FleetSample, M
 from fanout.control.watching import Watch
 from fanout.errors import StoreUnavailable
 from fanout.readiness import audience, fleet
+
+log: Final = structlog.get_logger("fanout.control")
 
 # Scrapes are 15 s or 30 s apart; several servers that scrape, and anybody who reloads the page, share an answer.
 FRESH_S: Final = 2.0
@@ -54,7 +58,12 @@ class Sampler:
             async with asyncio.timeout(_PATIENCE_S):
                 seen = await self._watch.everything()
         except (StoreUnavailable, TimeoutError):
-            self._metrics.of_fleet(None, ())
+            self._metrics.of_fleet(None, (), store_up=False)
+            return
+        except Exception:
+            # A record that nobody can read must not take away all that this process counts.
+            log.exception("the fleet was not looked at for the metrics")
+            self._metrics.of_fleet(None, (), store_up=True)
             return
         whole = fleet(seen.records, seen.bus_rev, seen.now_ms)
         campaigns = [lifecycle.advance(stored, seen.now_ms) for stored in seen.campaigns]
@@ -67,7 +76,8 @@ class Sampler:
             open_campaigns=len(campaigns),
         )
         shown = sorted(campaigns, key=lambda campaign: _nearness(campaign, seen.now_ms))[:CAMPAIGNS_MAX]
-        self._metrics.of_fleet(sample, [_sample(campaign, seen.records, seen.now_ms) for campaign in shown])
+        samples = [_sample(campaign, seen.records, seen.now_ms) for campaign in shown]
+        self._metrics.of_fleet(sample, samples, store_up=True)
 
 
 def next_instant_ms(campaign: Campaign, now_ms: int) -> int | None:

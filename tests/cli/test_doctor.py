@@ -13,7 +13,7 @@ import pytest
 from fanout.doctor import report
 from fanout.doctor.calibration import calibrated
 from fanout.doctor.capacity import UNLIMITED, Costs, Limits, Plan
-from fanout.doctor.machine import read_limits
+from fanout.doctor.machine import memory_limit_bytes, read_limits
 
 from .running import error, fanout, good
 
@@ -154,6 +154,28 @@ def test_no_limit_of_version_1_is_none(tmp_path: Path) -> None:
         sys__fs__cgroup__cpu__cpuDOTcfs_period_us="100000\n",
     )
     assert (read(tmp_path).memory_cgroup_bytes, read(tmp_path).cores_quota) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("files", "limit"),
+    [
+        ({}, 8192 * 1024),
+        ({"sys__fs__cgroup__podDOTslice__memoryDOTmax": "5000\n"}, 5000),
+        ({"sys__fs__cgroup__podDOTslice__memoryDOTmax": "5000\n", "sys__fs__cgroup__memoryDOTmax": "4000\n"}, 4000),
+        ({"sys__fs__cgroup__podDOTslice__memoryDOTmax": "max\n"}, 8192 * 1024),
+        ({"sys__fs__cgroup__memory__memoryDOTlimit_in_bytes": "6000\n"}, 6000),
+        ({"sys__fs__cgroup__memory__memoryDOTlimit_in_bytes": "9223372036854771712\n"}, 8192 * 1024),
+        ({"proc__meminfo": "MemTotal: lots\n"}, None),
+    ],
+)
+def test_a_process_may_take_what_its_tightest_group_or_the_machine_has(
+    tmp_path: Path, files: dict[str, str], limit: int | None
+) -> None:
+    usual = {
+        "proc__self__cgroup": "4:memory:/\n0::/pod.slice\n",
+        "proc__meminfo": "MemTotal: 8192 kB\nMemAvailable: 4096 kB\n",
+    }
+    assert memory_limit_bytes(machine(tmp_path, **{**usual, **files})) == limit
 
 
 def test_in_kubernetes_it_is_said_which_field_to_change(tmp_path: Path) -> None:
