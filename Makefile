@@ -75,7 +75,7 @@ clean:
 $(STAMP): pyproject.toml constraints.txt Makefile
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "fanout needs Python 3.11 or newer; try: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,loadtest]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,loadtest,otel]'
 	touch $@
 
 $(SDK_DIST): $(SDK_STAMP) $(wildcard $(SDK)/src/*) $(SDK)/build.mjs

@@ -15,6 +15,7 @@ from typing import Final
 
 from websockets.frames import Frame, Opcode
 
+from fanout import tracing
 from fanout.bus.publication import Prefetched, Publication, message_for, variant_for
 from fanout.wire import Encoding, ToDevice, encode
 from gateway import metrics
@@ -96,7 +97,7 @@ class Broadcaster:
             metrics.BROADCAST_SECONDS.observe(took_s)
             if sent >= _TELLING_SENDS:
                 self.per_s = sent / max(took_s, 1e-6)
-            self._complete(publication, batches)
+            self._complete(publication, batches, took_s, sent)
             if self._critical.empty():
                 self._idle.set()
 
@@ -143,19 +144,20 @@ class Broadcaster:
     async def _prefetch(self, publication: Prefetched, batches: list[_Batch]) -> None:
         """Spread a prefetch: over its window if it carries its bundle, else as fast as slices go."""
         inline = any(variant.bundle.inline is not None for variant in publication.variants)
+        started = time.monotonic()
         ends_ms = publication.from_ms + publication.window_ms
         wait_s = max(0.0, (publication.from_ms - self._now_ms()) / 1000)
         await asyncio.sleep(wait_s)
         receivers = [(batch.frame, member) for batch in batches for member in batch.members]
-        done = 0
+        done = sent = 0
         while done < len(receivers) and not self._superseded(publication):
             await self._idle.wait()
             over_s = max(0.0, (ends_ms - self._now_ms()) / 1000) if inline else 0.0
             rest = receivers[done:]
 
             def one(index: int, rest: list[tuple[bytes, Connection]] = rest) -> None:
-                nonlocal done
-                self._write_slice(rest[index][0], [rest[index][1]])
+                nonlocal done, sent
+                sent += self._write_slice(rest[index][0], [rest[index][1]])
                 done += 1
 
             await spread(
@@ -165,8 +167,16 @@ class Broadcaster:
                 slice_max=self._config.slice_sends,
                 go_on=lambda: self._idle.is_set() and not self._superseded(publication),
             )
-        self._complete(publication, batches)
+        self._complete(publication, batches, time.monotonic() - started, sent)
 
-    def _complete(self, publication: Publication, batches: list[_Batch]) -> None:
+    def _complete(self, publication: Publication, batches: list[_Batch], took_s: float, sends: int) -> None:
         for batch in batches:
             batch.cohort.rev = max(batch.cohort.rev, publication.rev)
+        if publication.trace:
+            about: tracing.Attributes = {
+                "fanout.campaign": publication.campaign,
+                "fanout.rev": publication.rev,
+                "fanout.cohorts": len(batches),
+                "fanout.sends": sends,
+            }
+            tracing.record("broadcast", tracing.INTERNAL, publication.trace, took_s, about)

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import structlog
 
-from fanout import processes
+from fanout import processes, tracing
 from fanout.logs import configure_logs
 from gateway import worker
 
@@ -91,6 +91,7 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, _reap)
+    tracing.preload()
     # A collection writes to what it looks at, and a page that is written to is shared no longer.
     gc.collect()
     gc.freeze()

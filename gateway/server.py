@@ -13,10 +13,11 @@ from collections.abc import Collection
 from http import HTTPStatus
 from typing import Final
 
+import msgspec
 import structlog
 from websockets.http11 import Request, Response
 
-from fanout import wire
+from fanout import tracing, wire
 from fanout.bus.publication import Activated, Closed, Prefetched, Publication
 from fanout.bus.reader import Reader
 from gateway import metrics
@@ -48,8 +49,25 @@ _FAULTS: Final = frozenset(
         wire.CloseCode.TOPIC_FORBIDDEN,
     }
 )
+# What is read later than this is history, told anew at a start or after a failover: no part of its trace any more.
+_TRACED_MS: Final = 60_000
 # Coarse clock values are shared by all connections that get the same one, which saves 32 bytes each.
 _COARSE_S: Final = 8
+
+
+def _traced(publication: Publication, lag_ms: int) -> Publication:
+    """Add a publication's way here to its trace; return it without the trace if that is history."""
+    if not publication.trace:
+        return publication
+    if lag_ms > _TRACED_MS:
+        return msgspec.structs.replace(publication, trace=msgspec.UNSET)
+    about: tracing.Attributes = {
+        "fanout.campaign": publication.campaign,
+        "fanout.rev": publication.rev,
+        "fanout.bus_lag_ms": lag_ms,
+    }
+    tracing.record("receive", tracing.CONSUMER, publication.trace, lag_ms / 1000, about)
+    return publication
 
 
 class Server:
@@ -98,10 +116,11 @@ class Server:
 
     def publish(self, publication: Publication) -> None:
         """Take a publication from the log: count anew, and broadcast it."""
-        metrics.BUS_LAG_SECONDS.observe(max(0, self._reader.now_ms() - publication.rev) / 1000)
+        lag_ms = max(0, self._reader.now_ms() - publication.rev)
+        metrics.BUS_LAG_SECONDS.observe(lag_ms / 1000)
         self._snapshots.changed()
         self.reports.published(publication)
-        self.broadcaster.submit(publication)
+        self.broadcaster.submit(_traced(publication, lag_ms))
 
     def _superseded(self, prefetch: Prefetched) -> bool:
         kept = self._reader.retained.get(prefetch.campaign, [])

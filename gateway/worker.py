@@ -25,6 +25,7 @@ import msgspec
 import structlog
 import uvloop
 
+from fanout import tracing
 from fanout.bus import presence
 from fanout.bus.reader import BusState, Reader
 from fanout.connect import STORE_ERRORS, connect
@@ -288,9 +289,12 @@ def main(status_fd: int) -> None:
     async def run() -> None:
         worker = Worker(config, bind(config.host, config.port), tell)
         install(worker.storms)
+        tracing.start("fanout-gateway", worker.name)
         await worker.run()
 
     try:
         uvloop.run(run())
     except (FanoutError, OSError) as exc:
         sys.exit(f"fanout gateway worker: {exc}")
+    finally:
+        tracing.stop()

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from fanout import wire
 from fanout.errors import FanoutError
@@ -29,6 +29,8 @@ class _Published(Struct, frozen=True, kw_only=True, tag_field="kind"):
     key: str = ""
     rev: int = 0
     prev: int = 0
+    # The traceparent of who published it, if traces are on (fanout/tracing.py). Versions that do not know it skip it.
+    trace: str | UnsetType = UNSET
 
 
 class Prefetched(_Published, frozen=True, kw_only=True, tag="prefetch"):

@@ -18,7 +18,7 @@ from typing import Any, Final
 import msgspec
 from redis.exceptions import ConnectionError, RedisError, ResponseError, TimeoutError
 
-from fanout import keyspace, limits
+from fanout import keyspace, limits, tracing
 from fanout.bus import presence
 from fanout.bus.entry import from_doorbell
 from fanout.bus.publication import NotAPublication, Publication, pack
@@ -114,9 +114,18 @@ class Publisher:
         """
         assert publication.key, "a publication needs an idempotency key"
         digest = digest or hashlib.sha256(pack(publication)).hexdigest()
+        about = {"fanout.campaign": publication.campaign, "messaging.system": "redis"}
+        with tracing.span("publish", tracing.PRODUCER, about) as span:
+            if span.traceparent:
+                publication = msgspec.structs.replace(publication, trace=span.traceparent)
+            receipt = await self._publish(publication, digest, record)
+            span.set({"fanout.rev": receipt.rev, "fanout.repeated": receipt.repeated})
+        return receipt
+
+    async def _publish(self, publication: Publication, digest: str, record: Record | None) -> Receipt:
         connection = self._redis.client()
         try:
-            with store_errors():
+            with store_errors(), tracing.span("append"):
                 history = await self._history(publication)
                 role = await connection.execute_command("ROLE")
                 try:
@@ -124,7 +133,8 @@ class Publisher:
                 except (ConnectionError, TimeoutError, OSError) as exc:
                     raise OutcomeUnknown(publication.key, f"the store fell silent: {exc}") from exc
             try:
-                safe = await self._vouched(connection, receipt, replicated=len(role) > 2 and bool(role[2]))
+                with tracing.span("vouch"):
+                    safe = await self._vouched(connection, receipt, replicated=len(role) > 2 and bool(role[2]))
             except (RedisError, OSError) as exc:
                 raise OutcomeUnknown(publication.key, f"the store fell silent: {exc}") from exc
         finally:

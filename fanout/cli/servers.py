@@ -53,6 +53,7 @@ def control(host: str, port: int, redis_url: str, data_dir: Path, as_json: bool,
 
 
 async def _control(config: Any, redis_url: str, host: str, port: int, as_json: bool, more: dict[str, str]) -> None:
+    from fanout import tracing
     from fanout.connect import connect, reach
     from fanout.control.server import check_address, serve
     from fanout.roles import Role
@@ -67,7 +68,11 @@ async def _control(config: Any, redis_url: str, host: str, port: int, as_json: b
     def started(bound: int) -> None:
         say(as_json, "control plane", url=http_url(host, bound), **more)
 
-    await serve(config, redis_url, host, port, started)
+    tracing.start("fanout-control")
+    try:
+        await serve(config, redis_url, host, port, started)
+    finally:
+        tracing.stop()
 
 
 @click.command()

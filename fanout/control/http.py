@@ -23,6 +23,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from fanout import tracing
 from fanout.control import auth, bodies, idempotency, openapi, origin, problems, webhook
 from fanout.control.config import ControlConfig
 from fanout.control.handlers import Call
@@ -107,10 +108,15 @@ async def _serve(request: Request, operation: Operation, services: Services) -> 
     key, digest = idempotency.key_of(request), idempotency.digest_of(request, body)
     if_match = _if_match(request) if operation.press else None
     call = Call(request, services, Press(by, key, digest, if_match), query, body)
+    if not operation.press:
+        return await idempotency.once(services.replies, by, key, digest, lambda: operation.handler(call))
     started = time.perf_counter()
-    response = await idempotency.once(services.replies, by, key, digest, lambda: operation.handler(call))
-    if operation.press:
-        services.metrics.publish.observe(time.perf_counter() - started)
+    about = {"http.request.method": request.method, "http.route": operation.path}
+    parent = request.headers.get("traceparent", "")
+    with tracing.span(f"{request.method} {operation.path}", tracing.SERVER, about, parent=parent) as span:
+        response = await idempotency.once(services.replies, by, key, digest, lambda: operation.handler(call))
+        span.set({"http.response.status_code": response.status_code})
+    services.metrics.publish.observe(time.perf_counter() - started)
     return response
 
 

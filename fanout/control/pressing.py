@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import structlog
 
+from fanout import tracing
 from fanout.bus.publication import Cancelled, Publication
 from fanout.bus.publisher import Publisher, Receipt, Record
 from fanout.campaign import Action, Campaign, Phase, advance
@@ -22,6 +23,7 @@ from fanout.control.auditing import CREATE, details
 from fanout.control.config import ControlConfig
 from fanout.control.views import CampaignView, view
 from fanout.errors import ChainMoved, InvalidInput, OutcomeUnknown, Refused, TooLate, VersionConflict
+from fanout.limits import NAME_CHARS_MAX
 from fanout.store.audit import AuditStore
 from fanout.store.campaigns import CampaignStore, record, with_rev
 
@@ -132,6 +134,11 @@ class Presser:
             StoreUnavailable: Nothing was published.
             OutcomeUnknown: Published, but nothing vouched for it in time.
         """
+        about = {"fanout.action": action.value, "fanout.campaign": campaign_id[:NAME_CHARS_MAX]}
+        with tracing.span(f"press {action}", attributes=about):
+            return await self._press(action, campaign_id, press, change)
+
+    async def _press(self, action: Action, campaign_id: str, press: Press, change: Changer) -> CampaignView:
         not_before_ms = 0
         for _ in range(_TRIES):
             campaign = await self._campaigns.get(campaign_id)

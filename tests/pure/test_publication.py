@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Union, get_type_hints
 
 import msgpack  # type: ignore[import-untyped]
 import msgspec
@@ -54,6 +54,41 @@ def test_fields_of_a_later_version_are_ignored(publication: bus.Publication, ext
     plain: dict[str, Any] = msgpack.unpackb(bus.pack(publication))
     body: bytes = msgpack.packb({**extra, **plain})
     assert bus.pack(unpacked(body)) == bus.pack(publication)
+
+
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+# What a version from before traces reads with: the same, without that field.
+BEFORE_TRACES: Any = Union[  # noqa: UP007 - made from values
+    tuple(
+        msgspec.defstruct(
+            kind.__name__,
+            [
+                (name, hints[name]) if default is msgspec.NODEFAULT else (name, hints[name], default)
+                for name, default in ((f.name, f.default) for f in msgspec.structs.fields(kind) if f.name != "trace")
+            ],
+            tag=kind.__struct_config__.tag,
+            tag_field="kind",
+            kw_only=True,
+        )
+        for kind in (bus.Prefetched, bus.Activated, bus.Cancelled, bus.Closed)
+        for hints in [get_type_hints(kind)]
+    )
+]
+
+
+@given(some.publications)
+def test_a_version_that_knows_no_traces_reads_a_traced_publication_as_if_it_had_none(
+    publication: bus.Publication,
+) -> None:
+    traced = bus.pack(msgspec.structs.replace(publication, trace=TRACE))
+    read = msgspec.msgpack.Decoder(BEFORE_TRACES).decode(traced)
+    assert msgspec.msgpack.encode(read) == bus.pack(publication), "nor does an untraced one say anything of traces"
+
+
+@given(some.publications)
+def test_a_trace_survives_the_log(publication: bus.Publication) -> None:
+    assert unpacked(bus.pack(msgspec.structs.replace(publication, trace=TRACE))).trace == TRACE
+    assert not unpacked(bus.pack(publication)).trace
 
 
 def refused_or_read(body: bytes) -> None:
