@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -58,7 +59,14 @@ async def serve_admin(
         yield None
         return
     sock = bind(host, port)
-    config = uvicorn.Config(admin_app(supervisor, metrics_dir), log_config=None, access_log=False, lifespan="off")
+    config = uvicorn.Config(
+        admin_app(supervisor, metrics_dir),
+        log_config=None,
+        # Below it, every request that is no HTTP is a line.
+        log_level=logging.ERROR,
+        access_log=False,
+        lifespan="off",
+    )
     server = uvicorn.Server(config)
     # uvicorn would take SIGTERM for itself; the supervisor decides when the admin port closes: last.
     task = asyncio.create_task(server._serve(sockets=[sock]))

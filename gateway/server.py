@@ -173,7 +173,8 @@ class Server:
                 answer = self._later("devices of too many different kinds are connected")
             response = answer
         metrics.HANDSHAKES.inc(str(response.status_code))
-        log.warning(f"handshake refused with {response.status_code}", why=response.body.decode().strip())
+        status = response.status_code
+        log.warning(f"handshake refused with {status}", status=status, why=response.body.decode().strip())
         return response.serialize()
 
     def _full(self) -> Response | None:
@@ -308,7 +309,7 @@ class Server:
         if code:
             metrics.CLOSES.labels(str(int(code))).inc()
         if code in _FAULTS:
-            log.warning(f"connection closed with {int(code)}")
+            log.warning(f"connection closed with {int(code)}", code=int(code))
 
     def lost(self, connection: Connection) -> None:
         self._opening.pop(connection, None)

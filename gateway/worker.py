@@ -30,6 +30,7 @@ from fanout.bus import presence
 from fanout.bus.reader import BusState, Reader
 from fanout.connect import STORE_ERRORS, connect
 from fanout.errors import FanoutError
+from fanout.storms import Storms, flush, install
 from gateway import metrics
 from gateway.balance import Balance
 from gateway.config import GatewayConfig
@@ -39,7 +40,6 @@ from gateway.listener import Listener
 from gateway.measuring import Meter
 from gateway.reports import grouped
 from gateway.server import Server
-from gateway.storms import Storms, flush, install
 from gateway.tokens import verifier_from_environment
 
 log = structlog.get_logger(__name__)
@@ -295,6 +295,7 @@ def main(status_fd: int) -> None:
     try:
         uvloop.run(run())
     except (FanoutError, OSError) as exc:
-        sys.exit(f"fanout gateway worker: {exc}")
+        log.error("a worker cannot run", why=str(exc))
+        sys.exit(1)
     finally:
         tracing.stop()

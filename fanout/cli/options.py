@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import click
 import msgspec
+import structlog
 from msgspec import Struct
 
 from fanout.errors import InvalidInput
@@ -82,8 +83,10 @@ def say(as_json: bool, what: str, **urls: str) -> None:
     if as_json:
         click.echo(json.dumps(urls))
         sys.stdout.flush()
-    else:
+    elif sys.stderr.isatty():
         click.echo(f"{what}: {', '.join(urls.values())}", err=True)
+    else:
+        structlog.get_logger().info(f"{what} serves", **urls)  # nobody reads it but a collector of logs
 
 
 def bracketed(host: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import structlog
 
 from fanout.cli.options import JSON_LINE, REDIS_URL, bracketed, http_url, run, say, settings_options
 from fanout.control.config import ControlConfig
@@ -47,7 +48,7 @@ def control(host: str, port: int, redis_url: str, data_dir: Path, as_json: bool,
         run(_control(config, redis_url, host, port, as_json, {}))
         return
     with EmbeddedValkey(data_dir) as valkey:
-        click.echo(f"embedded store: {valkey.url} (give it to gateways as FANOUT_REDIS_URL)", err=True)
+        structlog.get_logger().info("embedded store; give it to gateways as FANOUT_REDIS_URL", redis_url=valkey.url)
         # Only this URL is told: another may hold a password.
         run(_control(config, valkey.url, host, port, as_json, {"redis_url": valkey.url}))
 
@@ -58,6 +59,7 @@ async def _control(config: Any, redis_url: str, host: str, port: int, as_json: b
     from fanout.control.server import check_address, serve
     from fanout.roles import Role
     from fanout.store.keys import KeyStore
+    from fanout.storms import Storms, bounded
 
     check_address(host, port)
     await reach(redis_url, config.store_wait_s, "FANOUT_REDIS_URL")
@@ -70,7 +72,8 @@ async def _control(config: Any, redis_url: str, host: str, port: int, as_json: b
 
     tracing.start("fanout-control")
     try:
-        await serve(config, redis_url, host, port, started)
+        async with bounded(Storms(config.log_lines_max, config.log_period_s)):
+            await serve(config, redis_url, host, port, started)
     finally:
         tracing.stop()
 

@@ -135,6 +135,11 @@ class ControlConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     ] = 5.0
     # As often as presence is written.
     tick_s: Annotated[float, Meta(gt=0, description="Seconds between looks at the schedule.")] = 1.0
+    # A device that fetches a bundle can cause a line, so a crowd can.
+    log_lines_max: Annotated[
+        int, Meta(ge=1, description="Lines of one kind that are logged in a period; the rest is counted.")
+    ] = 20
+    log_period_s: Annotated[float, Meta(gt=0, description="That period, s; at its end the counts are logged.")] = 10.0
     # A month of events; a flight of a minute is some 15 KB.
     flights_max: Annotated[int, Meta(ge=1, description="Flight records kept, the oldest given up first.")] = 500
     # Long enough for a store that is started at the same time; what comes later is an outage, and lived through.

@@ -41,10 +41,10 @@ PASSWORDS = {f"fanout-{part}": f"{CANARY}-{part}-password" for part in ("control
 
 # Read by every Python process that starts with this directory on its path, workers included.
 LOUD = """
-import functools, logging, sys
-logging.basicConfig(level=logging.DEBUG, stream=sys.stderr)
+import functools, logging
 import fanout.logs
 fanout.logs.configure_logs = functools.partial(fanout.logs.configure_logs, logging.DEBUG)
+fanout.logs.configure_logs()
 logging.getLogger("loud").debug("every logger is at DEBUG")
 """
 
@@ -119,6 +119,22 @@ class Told:
     def answer(self, answer: httpx.Response) -> httpx.Response:
         self.answers.append(f"{answer.headers}\n{answer.text}")
         return answer
+
+    def assert_one_event_a_line(self, directory: Path) -> None:
+        for name in ("control", "gateway"):
+            lines = (directory / f"{name}.err").read_text().splitlines()
+            libraries = set()
+            for line in lines:
+                try:
+                    event = json.loads(line)
+                except ValueError as exc:
+                    raise AssertionError(f"{name} wrote {line!r}") from exc
+                assert isinstance(event, dict), line
+                assert event.keys() >= {"event", "level", "timestamp", "pid"}, line
+                assert "\n" not in event["event"], line
+                assert "tv-1" not in line, "no line is about one device"
+                libraries.add(event.get("library"))
+            assert "loud" in libraries, "what libraries log comes out like ours"
 
     def assert_without(self, directory: Path, secrets: list[str]) -> None:
         said = {path.name: path.read_text(errors="replace") for path in directory.glob("*.[oe][ur][tr]")}
@@ -215,6 +231,7 @@ async def test_each_part_may_do_its_work_and_no_more_and_no_secret_is_told(
             await bad_requests(http, told)
             await everything_breaks(http, gateway["admin_url"], told, valkey, redis)
     told.assert_without(tmp_path, [CANARY, *tokens, *sessions])
+    told.assert_one_event_a_line(tmp_path)
 
 
 async def a_campaign_runs(http: httpx.AsyncClient, url: str, told: Told, redis: Redis) -> None:

@@ -15,13 +15,13 @@ from support.waiting import until
 from websockets.frames import Opcode
 
 from fanout.bus.reader import Reader
+from fanout.storms import KINDS_MAX, Storms
 from gateway import listener
 from gateway.allowance import Allowance
 from gateway.config import GatewayConfig
 from gateway.connection import Connection
 from gateway.listener import Listener
 from gateway.server import Server
-from gateway.storms import KINDS_MAX, Storms
 from gateway.tokens import secret_verifier
 from gateway.worker import bind
 

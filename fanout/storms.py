@@ -6,8 +6,10 @@ belongs into its fields. The count of what was left out is written when the peri
 
 from __future__ import annotations
 
-import logging
+import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import structlog
@@ -20,6 +22,7 @@ KINDS_MAX: Final = 100
 _OTHERS: Final = "others"
 # A line with this field says what was left out, and is never left out itself.
 _COUNT: Final = "left_out"
+_LOOK_S: Final = 1.0
 
 
 class Storms:
@@ -58,21 +61,29 @@ class Storms:
         return line
 
 
+def install(storms: Storms) -> None:
+    """Bound the log of this process, whoever writes it. Logs are configured already."""
+    structlog.configure(processors=[storms, *structlog.get_config()["processors"]])
+
+
 def flush(storms: Storms) -> None:
     """Write what was left out, if a period is over."""
     for kind, count in storms.over(time.monotonic()).items():
         log.warning("log lines like others", of=kind, **{_COUNT: count})
 
 
-class _Forward(logging.Handler):
-    """Hands what libraries log to structlog: the first line is the kind, for what follows names objects."""
+@asynccontextmanager
+async def bounded(storms: Storms) -> AsyncIterator[None]:
+    """Bound the log of this process from now on, and say what was left out while the context lasts."""
+    install(storms)
+    flushing = asyncio.create_task(_keep_flushing(storms))
+    try:
+        yield
+    finally:
+        flushing.cancel()
 
-    def emit(self, record: logging.LogRecord) -> None:
-        first, _, rest = record.getMessage().partition("\n")
-        log.log(record.levelno, first, library=record.name, detail=rest, exc_info=record.exc_info)
 
-
-def install(storms: Storms) -> None:
-    """Bound the log of this process, whoever writes it. Logs are configured already."""
-    structlog.configure(processors=[storms, *structlog.get_config()["processors"]])
-    logging.basicConfig(handlers=[_Forward()], level=logging.WARNING, force=True)
+async def _keep_flushing(storms: Storms) -> None:
+    while True:
+        flush(storms)
+        await asyncio.sleep(_LOOK_S)
