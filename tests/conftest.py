@@ -40,6 +40,7 @@ LONG = (
     "tests/loadtest/test_soak.py",
     "tests/locusts/test_locust_night.py",
     "tests/locusts/test_locust_runs.py",
+    "tests/prometheus/test_scraped.py",
 )
 
 

@@ -43,14 +43,20 @@ class Prometheus:
     def __init__(self, url: str) -> None:
         self.url = url
 
-    async def alerts(self, state: str = "firing") -> list[dict[str, Any]]:
-        """Return the alerts in this state."""
-        found = (await self._get("/api/v1/alerts"))["alerts"]
-        return [alert for alert in found if alert["state"] == state]
+    async def alerts(self) -> list[dict[str, Any]]:
+        """Return the alerts that fire."""
+        return [alert for alert in await self._alerts() if alert["state"] == "firing"]
 
     async def firing(self) -> set[str]:
         """Return the names of what fires."""
         return {alert["labels"]["alertname"] for alert in await self.alerts()}
+
+    async def active(self) -> set[str]:
+        """Return the names of what fires, or will if it lasts."""
+        return {alert["labels"]["alertname"] for alert in await self._alerts()}
+
+    async def _alerts(self) -> list[dict[str, Any]]:
+        return list((await self._get("/api/v1/alerts"))["alerts"])
 
     async def up(self) -> set[str]:
         """Return the jobs whose last scrape went well."""
@@ -86,7 +92,7 @@ async def prometheus(directory: Path, jobs: Mapping[str, tuple[str, str]], for_:
     for path in RULES:
         (directory / "rules" / path.name).write_text(yaml.safe_dump(hurried(path, for_)))
     config = {
-        "global": {"evaluation_interval": "250ms"},
+        "global": {"evaluation_interval": "500ms"},
         "rule_files": ["rules/*.yaml"],
         "scrape_configs": [
             {
