@@ -223,7 +223,7 @@ _SOURCE: Final = {
     "label": "Prometheus",
     "type": "datasource",
     "query": "prometheus",
-    "current": {},
+    "current": {"text": "default", "value": "default"},
     "options": [],
     "refresh": 1,
     "regex": "",
@@ -254,6 +254,9 @@ _ALERTS: Final = {
 _OTHERS: Final = {
     "type": "dashboards",
     "title": "fanout",
+    "tooltip": "",
+    "icon": "external link",
+    "url": "",
     "tags": ["fanout"],
     "asDropdown": False,
     "includeVars": True,
