@@ -58,6 +58,10 @@ def every_rule() -> list[dict[str, Any]]:
     return [rule for path in RULES for group in groups(path) for rule in group["rules"]]
 
 
+def alerts_of(path: Path) -> list[dict[str, Any]]:
+    return [rule for group in groups(path) for rule in group["rules"] if "alert" in rule]
+
+
 def alerts() -> list[dict[str, Any]]:
     return [rule for rule in every_rule() if "alert" in rule]
 

@@ -18,8 +18,8 @@ from .rules import (
     RULES,
     alert_names,
     alerts,
+    alerts_of,
     every_rule,
-    groups,
     needs_promtool,
     promtool,
     promtool_says,
@@ -74,14 +74,16 @@ def test_both_severities_of_an_alert_have_a_case() -> None:
 @pytest.mark.parametrize(("expr", "fires"), [("vector(1) > 2", True), ("vector(1)", False)], ids=["never", "always"])
 def test_the_cases_notice_a_rule_that_fires_never_or_always(tmp_path: Path, expr: str, fires: bool) -> None:
     for path in RULES:
-        rules = [{**rule, "expr": expr} for group in groups(path) for rule in group["rules"] if "alert" in rule]
+        rules = [{**rule, "expr": expr, "for": "0s"} for rule in alerts_of(path)]
         changed = {"groups": [{"name": "changed", "rules": rules}]}
         (tmp_path / path.name).write_text(yaml.safe_dump(changed))
     for path in CASES:
         if path.stem not in {rules.stem for rules in RULES}:
             continue  # what takes days would take as long here
         case = tmp_path / f"{path.stem}-cases.yaml"
-        case.write_text(path.read_text().replace("../rules/", "./"))
+        # Nothing has to last, so looking seldom (within the five minutes that Prometheus looks back) sees as much.
+        seldom = re.sub(r"(?m)^evaluation_interval: .*$", "evaluation_interval: 4m", path.read_text())
+        case.write_text(seldom.replace("../rules/", "./"))
         status, said = promtool_says("test", "rules", case)
         assert status != 0, path.name
         for names, expected in judged(path):

@@ -16,7 +16,7 @@ import pytest
 
 from fanout.cli import cli
 
-from .rules import ROOT, RULES, RUNBOOKS, alert_names, alerts, groups, runbook_of
+from .rules import ROOT, RULES, RUNBOOKS, alert_names, alerts, alerts_of, runbook_of
 
 BEGIN: Final = "<!-- made by: PYTHONPATH=.:tests python -m prometheus.test_runbooks -->"
 END: Final = "<!-- end of what is made -->"
@@ -44,7 +44,7 @@ def table(folder: str) -> str:
     """Return a row for each rule, with links as seen from a page that has the runbooks in ``folder``."""
     rows = ["| alert | severity | lasts for | says |", "| --- | --- | --- | --- |"]
     for path in RULES:
-        for rule in (rule for group in groups(path) for rule in group["rules"] if "alert" in rule):
+        for rule in alerts_of(path):
             name, labels = rule["alert"], rule["labels"]
             said = re.sub(r"\{\{ \$labels\.campaign \}\}", "…", rule["annotations"]["summary"])
             said = re.sub(r"\{\{ \$value \}\}", "Several", said)
