@@ -196,6 +196,12 @@ class SupervisorMetrics:
             "bytes",
             "Memory the gateway may take: its control group's limit, or all the machine has; absent if unknown.",
         ).one(memory_limit_bytes)
+        self.draining = sampled(
+            "fanout_gateway_draining",
+            "gateways",
+            "1 from the moment this gateway is told to leave, else 0: then its workers are unready on purpose.",
+        )
+        self.draining.one(0)
         self.restarts: Counter = self.metering.counter(
             "fanout_gateway_worker_restarts_total",
             "workers",

@@ -19,7 +19,7 @@ from websockets.http11 import Request, Response
 
 from fanout import tracing, wire
 from fanout.bus.publication import Activated, Closed, Prefetched, Publication
-from fanout.bus.reader import Reader
+from fanout.bus.reader import BusState, Reader
 from gateway import metrics
 from gateway.admission import Admission
 from gateway.allowance import Allowance
@@ -117,7 +117,9 @@ class Server:
     def publish(self, publication: Publication) -> None:
         """Take a publication from the log: count anew, and broadcast it."""
         lag_ms = max(0, self._reader.now_ms() - publication.rev)
-        metrics.BUS_LAG_SECONDS.observe(lag_ms / 1000)
+        # What stood already when this worker began is old, and not late.
+        if self._reader.state is not BusState.STARTING:
+            metrics.BUS_LAG_SECONDS.observe(lag_ms / 1000)
         self._snapshots.changed()
         self.reports.published(publication)
         self.broadcaster.submit(_traced(publication, lag_ms))

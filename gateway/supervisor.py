@@ -112,6 +112,7 @@ class Supervisor:
             keepers = [asyncio.create_task(self._keep(slot)) for slot in self._slots]
             announce = asyncio.create_task(self._announce(lambda: on_ready(self.port, port)))
             await self._stopping.wait()
+            self.metrics.draining.one(1)
             announce.cancel()
             for slot in self._slots:
                 _signal(slot, signal.SIGTERM)

@@ -24,6 +24,7 @@ class CampaignSample(Struct, frozen=True, kw_only=True):
 
     Attributes:
         instant_ms: Of what is armed or planned next, Unix ms; None if nothing is.
+        active_share: Active devices among those that the newest activation is for; None before its instant.
     """
 
     id: str
@@ -34,6 +35,7 @@ class CampaignSample(Struct, frozen=True, kw_only=True):
     active: int
     coverage: float
     instant_ms: int | None
+    active_share: float | None
 
 
 class FleetSample(Struct, frozen=True, kw_only=True):
@@ -152,6 +154,13 @@ class Metrics:
             "Ready devices among the connected ones; 0 while nobody is connected.",
             {"campaign": _CAMPAIGN},
         )
+        self._active = sampled(
+            "fanout_control_campaign_active_ratio",
+            "ratio",
+            "Active devices among those the newest activation is for, a canary's share of the connected ones; absent "
+            "before its instant.",
+            {"campaign": _CAMPAIGN},
+        )
         self._threshold = sampled(
             "fanout_control_campaign_threshold_ratio",
             "ratio",
@@ -178,5 +187,6 @@ class Metrics:
         self._phase.set({(c.id, c.phase.value): 1 for c in shown})
         self._devices.set({(c.id, reached): getattr(c, reached) for c in shown for reached in _REACHED})
         self._coverage.set({(c.id,): c.coverage for c in shown})
+        self._active.set({(c.id,): c.active_share for c in shown if c.active_share is not None})
         self._threshold.set({(c.id,): c.threshold for c in shown})
         self._instant.set({(c.id,): c.instant_ms / 1000 for c in shown if c.instant_ms is not None})

@@ -18,7 +18,7 @@ from fanout.control.leading import Leading
 from fanout.control.metrics import CAMPAIGNS_MAX, CampaignSample, FleetSample, Metrics
 from fanout.control.watching import Watch
 from fanout.errors import StoreUnavailable
-from fanout.readiness import audience, fleet
+from fanout.readiness import Audience, audience, fleet
 
 log: Final = structlog.get_logger("fanout.control")
 
@@ -107,4 +107,13 @@ def _sample(campaign: Campaign, records: list[WorkerRecord], now_ms: int) -> Cam
         active=total.active,
         coverage=total.coverage,
         instant_ms=next_instant_ms(campaign, now_ms),
+        active_share=_active_share(campaign, total),
     )
+
+
+def _active_share(campaign: Campaign, total: Audience) -> float | None:
+    """Return how many of those that the newest activation is for have acted on it; None if that is nobody yet."""
+    if campaign.phase not in (Phase.ACTIVATING, Phase.LIVE) or campaign.activation is None:
+        return None
+    expected = round(total.connected * campaign.activation.share)
+    return min(1.0, total.active / expected) if expected else None
