@@ -23,10 +23,11 @@ from fanout.readiness import Audience, audience, fleet
 log: Final = structlog.get_logger("fanout.control")
 
 # Scrapes are 15 s or 30 s apart; several servers that scrape, and anybody who reloads the page, share an answer.
-FRESH_S: Final = 2.0
+# Measured, the records of 1,000 workers take a fifth of a second of a core.
+FRESH_S: Final = 5.0
 # Less than the patience of who scrapes (10 s by default): an answer that says the store is away is worth more than
-# none. One command of ours waits for as long.
-_PATIENCE_S: Final = 3.0
+# none.
+_PATIENCE_S: Final = 6.0
 
 
 class Sampler:
@@ -54,11 +55,18 @@ class Sampler:
         self._metrics.leader.one(self._leading.leads)
 
     async def _look(self) -> None:
+        answered = False
         try:
             async with asyncio.timeout(_PATIENCE_S):
+                await self._watch.now_ms()
+                answered = True
                 seen = await self._watch.everything()
-        except (StoreUnavailable, TimeoutError):
+        except StoreUnavailable:
             self._metrics.of_fleet(None, (), store_up=False)
+            return
+        except TimeoutError:
+            # A store that answers is up, however long it takes to read what a large fleet has written there.
+            self._metrics.of_fleet(None, (), store_up=answered)
             return
         except Exception:
             # A record that nobody can read must not take away all that this process counts.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
 from typing import Any
 
 import pytest
@@ -157,6 +159,19 @@ async def test_two_scrapes_at_once_ask_the_store_once(api: Api, redis: Redis) ->
     assert stats["cmdstat_zrange"]["calls"] == 1
     assert "cmdstat_smembers" in stats
     assert stats["cmdstat_smembers"]["calls"] == 1
+
+
+async def test_a_store_that_falls_silent_is_down_and_the_scrape_is_answered(
+    api: Api, valkey: EmbeddedValkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sampling, "_PATIENCE_S", 0.2)
+    os.kill(valkey.pid, signal.SIGSTOP)
+    try:
+        assert (await scrape(api)).value("store_up") == 0
+    finally:
+        os.kill(valkey.pid, signal.SIGCONT)
+    monkeypatch.setattr(sampling, "_PATIENCE_S", 30.0)
+    assert (await scrape(api)).value("store_up") == 1
 
 
 async def test_who_leads_says_so_and_nobody_else(api: Api, redis: Redis) -> None:
