@@ -146,7 +146,8 @@ def _needs(wish: Wish, measured: Measured) -> list[Line]:
     tell_s = wish.ahead_s + wish.window_s
     admit = measured.handshakes_per_s * wish.load_max
     idle = wish.idle_load_max * 60e6 / measured.idle_cpu_us_per_min
-    back = wish.devices / (admit * wish.recover_s * (wish.zones - 1))
+    # Of a zone with so many workers: each zone loses 1/zones of the devices to the workers of the others.
+    back = wish.devices / wish.zones / (admit * wish.recover_s * (wish.zones - 1))
     return [
         Line(
             "workers_to_tell",
@@ -161,8 +162,8 @@ def _needs(wish: Wish, measured: Measured) -> list[Line]:
             f"having a lost zone's devices back within {wish.recover_s:g} s",
             _up(back) * wish.zones,
             "workers",
-            f"{wish.devices:,} / {wish.zones} zones come to the {wish.zones - 1} that are left: "
-            f"{admit:,.0f} handshakes/s x {wish.recover_s:g} s each",
+            f"{wish.devices:,} / {wish.zones} zones / ({admit:,.0f} handshakes/s x {wish.recover_s:g} s x "
+            f"{wish.zones - 1} zones that are left), in every zone",
             measured.source("handshakes_per_s"),
         ),
         Line(

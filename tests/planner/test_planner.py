@@ -49,6 +49,35 @@ def test_a_plan_meets_every_need_and_not_one_worker_more_than_the_largest(wish: 
     assert left * wish.connections_max >= wish.devices
 
 
+@given(WISHES)
+def test_with_a_worker_less_in_every_zone_a_lost_zone_would_not_be_back_in_time(wish: Wish) -> None:
+    """Whether or not another need takes more: this one by itself asks for what it needs, in every zone alike."""
+    wish = msgspec.structs.replace(wish, connections_max=1_000_000, ahead_s=600.0, idle_load_max=1.0)
+    need = value(plan(wish, store=STRONG), "workers_to_recover")
+    assert need % wish.zones == 0
+    admitted = Measured().handshakes_per_s * wish.load_max * wish.recover_s
+
+    def taken_in(workers: float) -> float:
+        return workers / wish.zones * (wish.zones - 1) * admitted
+
+    lost = wish.devices / wish.zones
+    assert taken_in(need) >= lost * (1 - 1e-9)
+    assert taken_in(need - wish.zones) < lost
+
+
+@pytest.mark.parametrize("zones", [2, 3, 4])
+def test_where_recovery_decides_the_plan_is_as_small_as_it_may_be(zones: int) -> None:
+    # A gateway takes more devices than by default, so that holding them does not decide.
+    wish = Wish(devices=10_000_000, zones=zones, recover_s=10, connections_max=1_000_000)
+    made = plan(wish)
+    assert made.decided_by == "workers_to_recover"
+    assert value(made, "recovered_after") <= wish.recover_s
+    with pytest.raises(InvalidInput, match="lost zone's devices back within 10 s takes"):
+        plan(msgspec.structs.replace(wish, workers=made.workers - zones))
+    slower = msgspec.structs.replace(wish, recover_s=600, workers=made.workers - zones)
+    assert value(plan(slower), "recovered_after") > wish.recover_s
+
+
 @given(WISHES, st.integers(2, 5))
 def test_more_devices_never_need_fewer_workers_and_faster_workers_never_more(wish: Wish, times: int) -> None:
     many = msgspec.structs.replace(wish, devices=wish.devices * times)
