@@ -22,12 +22,13 @@ from fanout.bus.publisher import Publisher
 from fanout.connect import Commands, connect
 from fanout.embedded import EmbeddedValkey
 from loadtest.bench.figures import Figure
-from loadtest.bench.rig import ask, child, cpu_seconds
+from loadtest.bench.processor import cpu_seconds
+from loadtest.bench.rig import ask, child
 
 # A process of Python can play this many workers before it, and not the store, is what is measured.
 _EACH: Final = 250
 _ONE_BY_ONE: Final = 9
-# Processor time is counted in hundredths of a second.
+# So many that what one of them takes is told apart from everyday life beside it.
 _MANY: Final = 200
 # What one client may ask at the same time.
 _AT_ONCE: Final = 10

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from loadtest.bench.figures import Figure
-from loadtest.bench.rig import Sink, cpu_seconds, openings, product
+from loadtest.bench.processor import cpu_seconds
+from loadtest.bench.rig import Sink, openings, product
 
 # IPv4 and TCP with timestamps: what every small frame costs on the wire besides itself.
 _OVERHEAD_BYTES = 20 + 32

@@ -26,7 +26,8 @@ from fanout.errors import FanoutError
 from loadtest.bench.figures import about
 from loadtest.bench.fleet import Fleet, FleetFailed, fleet
 from loadtest.bench.memory import Memory, descendants, memory
-from loadtest.bench.rig import Product, cpu_seconds, prepare, product
+from loadtest.bench.processor import cpu_seconds
+from loadtest.bench.rig import Product, prepare, product
 from loadtest.capacity import raise_files_max
 
 # Files a process keeps for itself; and the kernel deals connections to workers at random, so some get more.

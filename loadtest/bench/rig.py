@@ -23,13 +23,12 @@ from typing import Any, Final
 import httpx
 
 from fanout.tokens import mint
-from fanout.wire import Encoding
+from fanout.wire import Encoding, StateMessage, Welcome, decode_to_device
 from loadtest.lean import Handler, LeanSocket, device_opening, open_socket
 
 TOPIC: Final = "bench"
 # No beacon falls into a measurement, and no handshake is refused: these are measured by other means.
 STILL: Final = ("--beacon-s", "1000", "--ping-s", "3000", "--lifetime-s", "9000", "--admit-per-s", "100000")
-_CLOCK_TICKS: Final = os.sysconf("SC_CLK_TCK")
 _CONNECTS_AT_ONCE: Final = 200
 _PATIENCE_S: Final = 60.0
 
@@ -226,6 +225,36 @@ class Sink(Handler):
         self.sockets.clear()
 
 
+class _Newcomer(Handler):
+    """A device that connects for its welcome alone."""
+
+    def __init__(self) -> None:
+        self.welcome: asyncio.Future[Welcome] = asyncio.get_running_loop().create_future()
+
+    def message(self, socket: LeanSocket, data: bytes) -> None:
+        message = decode_to_device(data, Encoding.MSGPACK)
+        if isinstance(message, Welcome) and not self.welcome.done():
+            self.welcome.set_result(message)
+
+    def closed(self, socket: LeanSocket, code: int | None, status: int | None, retry_after_ms: int | None) -> None:
+        if not self.welcome.done():
+            self.welcome.set_exception(ConnectionError(f"no welcome: code {code}, status {status}"))
+
+
+async def until_welcomed_with(running: Product, *kinds: type[StateMessage]) -> None:
+    """Wait until a newcomer's welcome holds one state message of each of these kinds, and nothing else."""
+    async with asyncio.timeout(_PATIENCE_S):
+        while True:
+            newcomer = _Newcomer()
+            (opening,) = openings(running.url, 1, running.key, "newcomer")
+            socket = await open_socket(running.url, newcomer, opening)
+            state = (await newcomer.welcome).state
+            socket.abort()
+            if sorted(type(each).__name__ for each in state) == sorted(kind.__name__ for kind in kinds):
+                return
+            await asyncio.sleep(0.05)
+
+
 def openings(url: str, count: int, key: bytes, prefix: str = "bench") -> list[bytes]:
     """Return prepared handshakes with a token each, so that a clock that runs meanwhile times the server."""
     return [
@@ -241,9 +270,3 @@ def resident_bytes(pid: int, *, most: bool = False) -> int:
         if line.startswith(name):
             return int(line.split()[1]) * 1024
     raise AssertionError(f"no {name}")
-
-
-def cpu_seconds(pid: int) -> float:
-    """Return the processor time a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / _CLOCK_TICKS

@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-_CLOCK_TICKS: Final = os.sysconf("SC_CLK_TCK")
+from loadtest.bench.processor import cpu_seconds
+
 # Servers here have nothing to save; what has not ended by then hangs.
 _GRACE_S: Final = 20.0
 _STARTED_WITHIN_S: Final = 30.0
@@ -105,7 +106,7 @@ class Processes:
         return sum(_resident_bytes(pid) for pid in self.pids())
 
     def cpu_seconds(self) -> float:
-        """Return the processor time all have used; a hundredth of a second is its grain."""
+        """Return the processor time all have used."""
         return sum(_cpu_seconds(pid) for pid in self.pids())
 
     def stop(self) -> None:
@@ -183,8 +184,10 @@ def _lines(path: Path) -> list[str]:
 
 
 def _cpu_seconds(pid: int) -> float:
-    fields = _stat(pid)
-    return (int(fields[11]) + int(fields[12])) / _CLOCK_TICKS if fields else 0.0
+    try:
+        return cpu_seconds(pid)
+    except ProcessLookupError:
+        return 0.0  # it has ended since it was listed
 
 
 def _free_port() -> int:

@@ -1,0 +1,55 @@
+"""The clock that benchmarks tell a server's processor time by."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from loadtest.bench.processor import cpu_seconds
+
+_WORK = """
+import sys, time
+for line in sys.stdin:
+    until = time.process_time() + 0.002
+    while time.process_time() < until:
+        pass
+    print(time.process_time(), flush=True)
+"""
+
+
+def test_what_a_process_used_is_told_as_it_tells_it_itself_to_a_fraction_of_a_millisecond() -> None:
+    with subprocess.Popen([sys.executable, "-c", _WORK], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        for _ in range(3):
+            child.stdin.write(b"work\n")
+            child.stdin.flush()
+            own = float(child.stdout.readline())
+            # It still writes its answer and waits for the next line: a little more than it said, never less.
+            assert own <= cpu_seconds(child.pid) < own + 0.005
+        child.stdin.close()
+
+
+def test_threads_that_have_ended_count() -> None:
+    def work() -> None:
+        until = time.thread_time() + 0.002
+        while time.thread_time() < until:
+            pass
+
+    before = cpu_seconds(os.getpid())
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert cpu_seconds(os.getpid()) - before >= 0.002
+
+
+def test_a_process_that_is_gone_has_no_clock() -> None:
+    child = subprocess.Popen([sys.executable, "-c", "pass"])
+    child.wait()
+    with pytest.raises(ProcessLookupError):
+        cpu_seconds(child.pid)
