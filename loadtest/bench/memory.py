@@ -59,10 +59,11 @@ def descendants(pid: int) -> tuple[int, ...]:
 
 
 def _sum(pids: Iterable[int]) -> int:
-    return sum(_proportional_bytes(pid) for pid in pids)
+    return sum(proportional_bytes(pid) for pid in pids)
 
 
-def _proportional_bytes(pid: int) -> int:
+def proportional_bytes(pid: int) -> int:
+    """Return a process's proportional set size; none, if it is gone."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except (FileNotFoundError, ProcessLookupError):

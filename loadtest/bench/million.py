@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fanout.errors import FanoutError
+from loadtest.bench.evenness import drawn, peak_to_mean
 from loadtest.bench.figures import about
 from loadtest.bench.fleet import Fleet, FleetFailed, fleet
 from loadtest.bench.memory import Memory, descendants, memory
@@ -114,6 +115,7 @@ class Run:
         self._size = size
         self._console = console
         self._told_s = 0.0
+        self.activation: dict[str, Any] = {}
         self.seconds: dict[str, float] = {}
         self.cpu_s: dict[str, dict[str, float]] = {}
         self.memory: dict[str, Memory] = {}
@@ -153,7 +155,7 @@ class Run:
         limit_s = windows.prefetch_s + self._patience_s()
         self.phase("ready", lambda: int(served(f"{path}/readiness")["total"]["ready"]), limit_s)
         pressed = {"stage": "on", "window_s": windows.activate_s, "in_s": windows.arm_s}
-        self._product.post(f"{path}/activate", pressed)
+        self.activation = dict(self._product.post(f"{path}/activate", pressed)["activation"])
         limit_s = windows.arm_s + windows.activate_s + self._patience_s()
         self.phase("activated", lambda: int(served(f"{path}/readiness")["total"]["active"]), limit_s)
 
@@ -168,11 +170,14 @@ def figures_of(run: Run, size: Size, tally: dict[str, Any]) -> dict[str, Any]:
     """Return what the run and its devices have found, JSON-ready."""
     before = run.memory["empty"]
     delivered = next(each for each in tally["publications"] if each["kind"] == "activate")
+    told = {name: int(run.activation[name]) for name in ("rev", "at", "window_ms")}
     return {
         **about(),
         **msgspec.to_builtins(size),
         **{name: tally[name] for name in ("connected", "ready", "activated", "flipped_twice")},
         "seconds": run.seconds,
+        "activation": told,
+        **_evenness(size.devices, told, tally["flips"]),
         "delivered": delivered,
         **{name: tally[name] for name in ("connect_ms", "delivery_ms", "flip_error_ms", "lag_ms")},
         **{name: tally[name] for name in ("slow", "refused", "closes")},
@@ -183,6 +188,27 @@ def figures_of(run: Run, size: Size, tally: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _evenness(devices: int, told: dict[str, int], flips: dict[str, int]) -> dict[str, float | None]:
+    """Return the busiest second of flips against the window's mean second, and the same of the slots as drawn."""
+    if not told["window_ms"] or not flips:
+        return {"flips_peak_to_mean": None, "slots_peak_to_mean": None}
+    happened = peak_to_mean({int(ms): count for ms, count in flips.items()}, told["at"], told["window_ms"])
+    slots = drawn(devices, told["rev"], told["window_ms"])
+    return {"flips_peak_to_mean": round(happened, 3), "slots_peak_to_mean": round(slots, 3)}
+
+
+def shortcomings(found: dict[str, Any]) -> list[str]:
+    """Return in words what a run does not hold of all that is promised; nothing if it was good."""
+    devices, received, last_s = found["devices"], found["delivered"]["received"], found["delivered"]["last_ms"] / 1000
+    wrong = {
+        f"{found['activated']:,} of {devices:,} devices flipped": found["activated"] != devices,
+        f"{found['flipped_twice']:,} flipped twice": found["flipped_twice"] != 0,
+        f"{received:,} of {devices:,} heard the activation as it was published": received != devices,
+        f"the last heard it after {last_s:.1f} s, the budget is {_DELIVERY_BUDGET_S:g} s": not found["kept"],
+    }
+    return [words for words, holds in wrong.items() if holds]
+
+
 def show(found: dict[str, Any], console: Console) -> None:
     """Print the figures for people."""
     devices, delivered = found["devices"], found["delivered"]
@@ -191,6 +217,9 @@ def show(found: dict[str, Any], console: Console) -> None:
         "connected, ready, activated", " / ".join(f"{found[n]:,}" for n in ("connected", "ready", "activated"))
     )
     table.add_row("flipped twice", str(found["flipped_twice"]))
+    if found["flips_peak_to_mean"] is not None:
+        words = f"{found['flips_peak_to_mean']:.2f} (of the slots as drawn: {found['slots_peak_to_mean']:.2f})"
+        table.add_row("busiest second of flips / mean second", words)
     for name, seconds in found["seconds"].items():
         table.add_row(f"until all were {name}", f"{seconds:g} s")
     verdict = "kept" if found["kept"] else "[bold red]missed[/]"
@@ -248,7 +277,10 @@ def main(
     slow_share: float,
     json_file: Path | None,
 ) -> None:
-    """Connect, prefetch and activate a whole fleet on this machine; status 0 if every device flipped, once."""
+    """Connect, prefetch and activate a whole fleet on this machine.
+
+    Status 0 if everyone heard the activation within its budget and flipped, once; else 1, and what went wrong.
+    """
     console = Console(stderr=True)
     try:
         size = fitting(devices, console)
@@ -259,7 +291,10 @@ def main(
     show(found, Console(width=max(120, console.width)))
     if json_file is not None:
         json_file.write_text(json.dumps(found, indent=2) + "\n")
-    sys.exit(0 if found["activated"] == size.devices and not found["flipped_twice"] else 1)
+    wrong = shortcomings(found)
+    for words in wrong:
+        console.print(words, style="red", highlight=False)
+    sys.exit(1 if wrong else 0)
 
 
 def _cli(*words: str) -> list[str]:

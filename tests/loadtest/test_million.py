@@ -47,6 +47,8 @@ def test_a_fleet_on_several_processes_connects_prefetches_and_flips_once(tmp_pat
     assert (found["flipped_twice"], found["refused"], found["closes"]) == (0, {}, {})
     # As it was published, not in the welcome of a device that came too late for that.
     assert found["delivered"]["received"] == DEVICES
+    assert found["flips_peak_to_mean"] >= 1
+    assert found["slots_peak_to_mean"] >= 1
     assert found["workers"] == size_of(DEVICES, FILES).workers == 2
     for end in ("gateways", "swarm", "kernel"):
         assert found["memory"]["activated"][end] > 0
