@@ -14,6 +14,7 @@ from loadtest.bench.figures import Figure
 from loadtest.bench.rig import Product, Sink, ask, openings, prepare, prober, product
 
 _BEACON_S = 2.0
+_STALL_MS_MAX = 50.0
 _FLAGS = ("--beacon-s", str(_BEACON_S), "--ping-s", "3000", "--lifetime-s", "9000", "--admit-per-s", "100000")
 
 
@@ -31,14 +32,25 @@ async def stalls(devices: int, broadcasts: int) -> list[Figure]:
     return [
         Figure(
             name="handshake-stall",
-            what=f"handshake during broadcasts to {devices:,}, 99th percentile",
+            what=f"the slowest of {busy['handshakes']:,.0f} handshakes during broadcasts to {devices:,}",
+            unit="ms",
+            value=busy["handshake_max_ms"],
+            yardstick=quiet["handshake_max_ms"],
+            against="the same without",
+            ratio=busy["handshake_max_ms"] / quiet["handshake_max_ms"],
+            budget="no stall over 50",
+            kept=busy["handshake_max_ms"] <= _STALL_MS_MAX,
+        ),
+        Figure(
+            name="handshake-p99",
+            what="the same, 99th percentile",
             unit="ms",
             value=busy["handshake_p99_ms"],
             yardstick=quiet["handshake_p99_ms"],
             against="the same without",
             ratio=busy["handshake_p99_ms"] / quiet["handshake_p99_ms"],
-            budget="no stall over 50 ms",
-            kept=busy["handshake_p99_ms"] <= 50,
+            budget="<= 50",
+            kept=busy["handshake_p99_ms"] <= _STALL_MS_MAX,
         ),
         Figure(
             name="beacon-lateness",
