@@ -181,6 +181,7 @@ def figures_of(run: Run, size: Size, tally: dict[str, Any]) -> dict[str, Any]:
         "delivered": delivered,
         **{name: tally[name] for name in ("connect_ms", "delivery_ms", "flip_error_ms", "lag_ms")},
         **{name: tally[name] for name in ("slow", "refused", "closes")},
+        "swarm_device_bytes": tally["bytes_per_device"],
         "memory_empty": msgspec.to_builtins(before),
         "memory": {name: msgspec.to_builtins(each.since(before)) for name, each in run.memory.items()},
         "cpu_s": run.cpu_s,
