@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from fanout.errors import InvalidInput
 from fanout.limits import ACTIVATE_WINDOW_MS_MAX, BUNDLE_BYTES_MAX, INLINE_BYTES_MAX
-from loadtest.measured import Measured
+from loadtest.measured import Measured, Store
 
 DEVICES_MAX: Final = 10_000_000_000
 
@@ -69,28 +69,6 @@ class Wish(Struct, frozen=True, kw_only=True):
             _within(name, getattr(self, name), 1, 7 * 24 * 3600)
         _within("ahead_s", self.ahead_s, 0, 7 * 24 * 3600)
         _within("workers", self.workers, 0, DEVICES_MAX)
-
-
-class Store(Struct, frozen=True, kw_only=True):
-    """What Redis or Valkey was measured to bear: of its one thread, in us (`make bench`, figures ``bus-…``).
-
-    Attributes:
-        worker_us_per_s: For everything a worker asks of it in a second: probes and a presence record.
-        written_us_per_s: For what is left of that where the worker reads from a replica.
-        read_us_per_s: For a worker that reads from it, on the replica.
-        publish_us: For each subscriber of a publication.
-        load_max: Share of that thread to plan with: at the moment itself it has to be free.
-    """
-
-    worker_us_per_s: float = 140.0
-    written_us_per_s: float = 130.0
-    read_us_per_s: float = 65.0
-    publish_us: float = 2.0
-    load_max: float = 0.5
-
-    def carries(self, us_per_s: float) -> int:
-        """Return for how many workers a node has time."""
-        return int(self.load_max * 1e6 / us_per_s)
 
 
 class Line(Struct, frozen=True):
@@ -277,7 +255,7 @@ class _Sized:
                 workers * each / 1e6,
                 "cores",
                 f"{workers:,} workers x {each:g} us a second; {figures.load_max:.0%} of a core carries {most:,}",
-                "docs/operations.md",
+                figures.source("worker_us_per_s" if alone else "written_us_per_s"),
             ),
             Line(
                 "store_replicas",
@@ -288,7 +266,7 @@ class _Sized:
                 if alone
                 else f"{workers:,} workers / {figures.carries(figures.read_us_per_s):,} each "
                 f"({figures.read_us_per_s:g} us a second)",
-                "docs/operations.md",
+                "" if alone else figures.source("read_us_per_s"),
             ),
             Line(
                 "doorbell_ms",
@@ -296,7 +274,7 @@ class _Sized:
                 readers * figures.publish_us / 1000,
                 "ms",
                 f"{readers:,.0f} subscribers of a node x {figures.publish_us:g} us",
-                "docs/operations.md",
+                figures.source("publish_us"),
             ),
         ]
 

@@ -33,6 +33,7 @@ LOADTEST_MAY = (
     "fanout.errors",
     "fanout.forecast",
     "fanout.limits",
+    "fanout.measured",
     "fanout.slots",
     "fanout.tokens",
     "fanout.wire",
@@ -60,6 +61,7 @@ PURE = (
     "fanout.forecast",
     "fanout.keyspace",
     "fanout.limits",
+    "fanout.measured",
     "fanout.slots",
     "fanout.wire",
 )

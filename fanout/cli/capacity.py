@@ -38,14 +38,15 @@ def plan(calibrate: Path | None, json_file: Path | None, **asked: Any) -> None:
 
     Every line holds its formula. What cannot be is refused, with the number that forbids it.
     """
-    from loadtest.measured import measured
+    from loadtest.measured import calibrated
     from loadtest.planner import Wish, plan
 
-    figures = measured(calibrate)
-    made = plan(Wish(**asked), figures)
+    figures, store = calibrated(calibrate)
+    made = plan(Wish(**asked), figures, store)
     _show(made.workers, made.decided_by, made.lines)
     if json_file is not None:
         document = {**msgspec.to_builtins(made), "measured": msgspec.to_builtins(figures)}
+        document["store"] = msgspec.to_builtins(store)
         try:
             json_file.write_text(json.dumps(document, indent=2) + "\n")
         except OSError as exc:

@@ -13,6 +13,8 @@ from typing import Final
 
 from msgspec import Struct
 
+from fanout import measured
+
 # At and above this a limit is none: cgroup v1 writes 2**63 minus a page, the kernel's file-max is 2**63 - 1.
 UNLIMITED: Final = 2**60
 # Files a gateway's worker keeps for itself, and a process of the swarm: both say so, a test compares.
@@ -33,15 +35,15 @@ MEMORY_SHARE: Final = Fraction(9, 10)
 class Costs(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a device costs and a core can do. Measured on Linux 6, x86-64; `--calibrate` replaces the first three."""
 
-    device_bytes: float = 1_407  # resident in the worker, idle; make bench
-    connects_per_core_s: float = 8_000  # handshakes with token and welcome; make bench on a busy machine
-    sends_per_core_s: float = 75_000  # activations, the kernel's send included; make bench on a busy machine
-    socket_bytes: float = 4_800  # in the kernel, a socket: 4 KB of slab, and a frame on its way now and then
-    swarm_device_bytes: float = 1_700  # the swarm's side of a device after both phases; make million
+    device_bytes: float = measured.DEVICE_BYTES  # resident in the worker, idle; BENCH.md
+    connects_per_core_s: float = measured.HANDSHAKES_PER_S  # with token, welcome and state; BENCH.md
+    sends_per_core_s: float = measured.SENDS_PER_S  # activations, the kernel's send included; BENCH.md
+    socket_bytes: float = measured.SOCKET_BYTES  # in the kernel, a socket; docs/million.md
+    swarm_device_bytes: float = measured.SWARM_DEVICE_BYTES  # of the swarm after both phases, beyond its process
     swarm_connects_per_core_s: float = 4_000  # of the swarm, its side of a handshake; make million
-    worker_bytes: float = 16e6  # a worker before its first device: 11 MB, and pages it shares at first
+    worker_bytes: float = measured.WORKER_BYTES + 5e6  # before its first device, and 5 MB it shares at first
     gateway_bytes: float = 100e6  # its supervisor, and the process that workers are forked from
-    swarm_process_bytes: float = 25e6  # a process of the swarm before its first device
+    swarm_process_bytes: float = measured.SWARM_PROCESS_BYTES  # a process of the swarm before its first device
     buffer_pages: float = 0.25  # one device in twenty is behind by an inline bundle of 16 KiB, five pages
 
 

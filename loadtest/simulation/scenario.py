@@ -14,6 +14,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from fanout import measured
 from fanout.errors import InvalidInput
 from fanout.limits import (
     ACTIVATE_WINDOW_MS_MAX,
@@ -181,10 +182,10 @@ class Scenario(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     # After the instant; who has not flipped by then never does.
     horizon_s: float = 600.0
 
-    # --- Costs. BENCH.md and `fanout doctor`: bytes to an idle device, resident memory, the kernel's part.
-    idle_bytes_per_min: float = 197.0
-    device_bytes: float = 1_407.0
-    socket_bytes: float = 4_800.0
+    # --- Costs: bytes to an idle device, resident memory, the kernel's part.
+    idle_bytes_per_min: float = measured.IDLE_BYTES_PER_MIN
+    device_bytes: float = measured.DEVICE_BYTES
+    socket_bytes: float = measured.SOCKET_BYTES
     prices: Prices = Prices()
 
     def __post_init__(self) -> None:
