@@ -16,7 +16,7 @@ FAULTS := tests/bus/test_put_back.py tests/bus/test_reader.py tests/bus/test_rea
   tests/gateway/test_gateway.py tests/gateway/test_slow_readers.py tests/gateway/test_worker_processes.py
 
 .PHONY: demo test sdk lint format audit conformance chaos soak fuzz bench million locust agreement peers screenshots
-.PHONY: clean
+.PHONY: clean docs release-check
 
 demo: $(STAMP)
 	$(BIN)/fanout demo $(ARGS)
@@ -76,13 +76,22 @@ peers: $(STAMP)
 screenshots: $(STAMP)
 	PYTHONPATH=.:tests $(BIN)/python -m console.screenshots $(ARGS)
 
+# The documentation as a site in build/site/html; ARGS=serve shows it at 127.0.0.1:8000, ARGS=pages makes anew what is
+# made from the code.
+docs: $(STAMP)
+	$(BIN)/python -m docsite $(ARGS)
+
+# Everything docs/releasing.md asks of a wheel, in an empty environment: it asks the registry for every dependency.
+release-check: $(STAMP)
+	PYTHONPATH=.:tests $(BIN)/python -m release $(ARGS)
+
 clean:
 	rm -rf $(VENV) $(SDK)/node_modules $(SDK)/dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*
 
 $(STAMP): pyproject.toml constraints.txt Makefile
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "fanout needs Python 3.11 or newer; try: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,loadtest,otel]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,docs,loadtest,otel]'
 	touch $@
 
 $(SDK_DIST): $(SDK_STAMP) $(wildcard $(SDK)/src/*) $(SDK)/build.mjs
