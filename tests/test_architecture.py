@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PARTS = ("fanout", "gateway", "loadtest")
+PARTS = ("docsite", "fanout", "gateway", "loadtest")
 LINES_MAX = 400
 
 # These compose everything, so they may see everything.
@@ -144,6 +144,8 @@ def broken_arrows(module: str, imported: set[str]) -> list[str]:
             broken.append(f"{module} imports {name}: the conformance kit knows the wire, and nothing behind it")
         if under(module, "gateway", "loadtest") and under(name, *COMPOSERS):
             broken.append(f"{module} imports {name}: it is composed, it does not compose")
+        if not under(module, "docsite") and under(name, "docsite"):
+            broken.append(f"{module} imports {name}: the site is made of the product, and is not installed with it")
         if under(module, "loadtest") and under(name, "gateway"):
             broken.append(f"{module} imports {name}: the load test would test itself")
         if under(module, "loadtest") and under(name, "fanout") and not allowed_to_loadtest(module, name):
@@ -250,6 +252,7 @@ def test_every_module_is_short_introduces_itself_and_leaves_nothing_undone() -> 
         ("fanout.store.flights", "from fanout.control.views import CampaignView"),
         ("fanout.bus.reader", "from fanout.store import campaigns"),
         ("fanout.conformance.gateway", "from fanout.bus import publication"),
+        ("fanout.cli.fleet", "from docsite import markdown"),
     ],
 )
 def test_an_arrow_the_wrong_way_is_noticed(module: str, text: str) -> None:
@@ -271,6 +274,7 @@ def test_an_arrow_the_wrong_way_is_noticed(module: str, text: str) -> None:
         ("loadtest.bench", "import fanout\nprint(fanout.__file__, fanout.__version__)"),
         ("fanout.control.http", "from fanout.store import campaigns"),
         ("fanout.control.server", "from fanout.console.app import routes"),
+        ("docsite.api_page", "from fanout.control import openapi\nfrom docsite import markdown"),
     ],
 )
 def test_an_arrow_the_right_way_is_let_be(module: str, text: str) -> None:

@@ -52,7 +52,8 @@ def commit(folder: Path) -> str:
 
 def build(source: Path, out: Path, epoch: str) -> tuple[Path, Path]:
     """Build as a release is built, in an environment that `build` makes for it; return sdist and wheel."""
-    run(sys.executable, "-m", "build", "--outdir", out, source, cwd=source, SOURCE_DATE_EPOCH=epoch)
+    pins = {"PIP_CONSTRAINT": str(source / "constraints.txt"), "SOURCE_DATE_EPOCH": epoch}
+    run(sys.executable, "-m", "build", "--outdir", out, source, cwd=source, **pins)
     [sdist], [wheel] = out.glob("*.tar.gz"), out.glob("*.whl")
     return sdist, wheel
 
