@@ -7,6 +7,7 @@ it, so that the site needs no address of a repository.
 
 from __future__ import annotations
 
+import itertools
 import json
 import posixpath
 import re
@@ -14,7 +15,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -52,7 +53,7 @@ class _Site:
         texts = {path: (self._root / path).read_text("utf-8") for path in self._files if path.endswith(".md")}
         titles = {path: markdown.read(text).title or path for path, text in texts.items()}
         sections = dict(navigation.sections(self._files, titles))
-        for path in (page for pages in sections.values() for _, page in pages):
+        for path in (page.path for pages in sections.values() for page in pages):
             if path not in texts:
                 raise FileNotFoundError(f"docsite/navigation.py names {path}, which is not in the repository")
             self._wanted[path] = None
@@ -134,13 +135,24 @@ def _language(path: str) -> str:
     return {".py": "python", ".mjs": "js", ".yml": "yaml"}.get(Path(path).suffix, Path(path).suffix.lstrip("."))
 
 
-def _toml(sections: Mapping[str, list[tuple[str, str]]]) -> str:
-    """Return the navigation as the value of ``nav``; JSON's strings are TOML's."""
-    lines = []
-    for section, pages in sections.items():
-        inside = ", ".join(f"{{ {json.dumps(title)} = {json.dumps(staged(path))} }}" for title, path in pages)
-        lines.append(f"  {{ {json.dumps(section)} = [{inside}] }},")
+def _toml(sections: Mapping[str, list[navigation.Page]]) -> str:
+    """Return the navigation as the value of ``nav``."""
+    lines = [f"  {_entry(section, pages)}," for section, pages in sections.items()]
     return "\n".join(("[", *lines, "]"))
+
+
+def _entry(title: str, pages: Iterable[navigation.Page]) -> str:
+    inside: list[str] = []
+    for group, members in itertools.groupby(pages, key=lambda page: page.group):
+        if group:
+            inside.append(_entry(group, [page._replace(group="") for page in members]))
+        else:
+            inside += [f"{{ {_quoted(page.title)} = {_quoted(staged(page.path))} }}" for page in members]
+    return f"{{ {_quoted(title)} = [{', '.join(inside)}] }}"
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text)  # a string in JSON is one in TOML
 
 
 def assemble(out: Path) -> Path:

@@ -69,7 +69,7 @@ def _section(name: str, command: click.Command) -> str:
     parts = [f"{heading} {name}", text, f"```\n{usage}\n```"]
     rows = [_row(option, context) for option in command.params if isinstance(option, click.Option)]
     if rows:
-        parts.append("\n".join(("| flag | variable | default | what |", "| --- | --- | --- | --- |", *rows)))
+        parts.append("\n".join(("| flag, variable | default | what |", "| --- | --- | --- |", *rows)))
     return "\n\n".join(parts) + "\n"
 
 
@@ -80,7 +80,7 @@ def _row(option: click.Option, context: click.Context) -> str:
         flag += f" {option.make_metavar(context)}"
     default = extra.get("default", "required" if extra.get("required") else "")
     allowed = f" Allowed: {extra['range']}." if extra.get("range") else ""
-    variable = f"`{option.envvar}`" if option.envvar else ""
+    variable = f"<br>`{option.envvar}`" if option.envvar else ""
     shown = f"`{default}`" if default not in ("", "required") else default
-    cells = (f"`{flag}`", variable, shown, f"{option.help or ''}{allowed}")
+    cells = (f"`{flag}`{variable}", shown, f"{option.help or ''}{allowed}")
     return "| " + " | ".join(" ".join(cell.replace("|", "\\|").split()) for cell in cells) + " |"

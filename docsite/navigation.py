@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
-from typing import Final
+from typing import Final, NamedTuple
 
-# A section is a title and its pages; a page is a title and its file, a pattern stands for every page it fits.
+# A section is a title and its pages; a page is a title and its file. A pattern stands for every page it fits, under
+# their own titles, as a group of the title here.
 # Everything in docs/ has to be here; a test holds that.
 NAVIGATION: Final[tuple[tuple[str, tuple[tuple[str, str], ...]], ...]] = (
     (
@@ -47,9 +48,9 @@ NAVIGATION: Final[tuple[tuple[str, tuple[tuple[str, str], ...]], ...]] = (
         (
             ("How many gateways, and refusals", "docs/operations.md"),
             ("Kubernetes", "docs/kubernetes.md"),
-            ("Containers", "docs/docker.md"),
+            ("Kubernetes: why it is so", "docs/kubernetes-decisions.md"),
             ("Monitoring", "docs/monitoring.md"),
-            ("", "docs/runbooks/*.md"),
+            ("Runbooks", "docs/runbooks/*.md"),
             ("Upgrading", "docs/upgrading.md"),
             ("Releasing", "docs/releasing.md"),
         ),
@@ -79,10 +80,20 @@ NAVIGATION: Final[tuple[tuple[str, tuple[tuple[str, str], ...]], ...]] = (
     ),
 )
 # Pages that may be missing: other work brings them. Empty this when all are there.
-EXPECTED: Final = frozenset({"docs/metrics.md", "docs/kubernetes.md", "docs/docker.md", "docs/monitoring.md"})
+EXPECTED: Final = frozenset(
+    {"docs/metrics.md", "docs/kubernetes.md", "docs/kubernetes-decisions.md", "docs/monitoring.md"}
+)
 
 
-def sections(files: Iterable[str], titles: dict[str, str]) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+class Page(NamedTuple):
+    """One page: where it is under which name; ``group`` if it stands with others under a name of theirs."""
+
+    title: str
+    path: str
+    group: str = ""
+
+
+def sections(files: Iterable[str], titles: Mapping[str, str]) -> Iterator[tuple[str, list[Page]]]:
     """Yield every section with its pages, patterns resolved and expected pages left out while they are missing.
 
     Args:
@@ -91,13 +102,13 @@ def sections(files: Iterable[str], titles: dict[str, str]) -> Iterator[tuple[str
     """
     there = sorted(files)
     for section, entries in NAVIGATION:
-        pages: list[tuple[str, str]] = []
+        pages: list[Page] = []
         for title, path in entries:
             if "*" in path:
                 found = [each for each in there if fnmatchcase(each, path)]
                 # A folder's own page comes first.
                 found.sort(key=lambda each: (not each.endswith(("/README.md", "/index.md")), each))
-                pages += [(titles[each], each) for each in found]
+                pages += [Page(titles[each], each, title) for each in found]
             elif path in there or path not in EXPECTED:
-                pages.append((title, path))
+                pages.append(Page(title, path))
         yield section, pages

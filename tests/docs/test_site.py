@@ -74,7 +74,7 @@ def test_a_reader_without_a_network_misses_nothing(site: dict[str, Html]) -> Non
 def test_every_page_of_the_docs_is_in_the_navigation() -> None:
     files = repository.files()
     titles = {path: path for path in files}
-    shown = {path for _, pages in navigation.sections(files, titles) for _, path in pages}
+    shown = {path for _, pages in navigation.sections(files, titles) for path in (page.path for page in pages)}
     written = {path for path in files if path.startswith("docs/") and path.endswith(".md")}
     assert written - shown == set(), "add it to docsite/navigation.py"
     assert shown - set(files) == set(), "the navigation names what is not there"
