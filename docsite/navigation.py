@@ -79,10 +79,6 @@ NAVIGATION: Final[tuple[tuple[str, tuple[tuple[str, str], ...]], ...]] = (
         ),
     ),
 )
-# Pages that may be missing: other work brings them. Empty this when all are there.
-EXPECTED: Final = frozenset(
-    {"docs/metrics.md", "docs/kubernetes.md", "docs/kubernetes-decisions.md", "docs/monitoring.md"}
-)
 
 
 class Page(NamedTuple):
@@ -94,7 +90,7 @@ class Page(NamedTuple):
 
 
 def sections(files: Iterable[str], titles: Mapping[str, str]) -> Iterator[tuple[str, list[Page]]]:
-    """Yield every section with its pages, patterns resolved and expected pages left out while they are missing.
+    """Yield every section with its pages, patterns resolved.
 
     Args:
         files: Of the repository.
@@ -109,6 +105,6 @@ def sections(files: Iterable[str], titles: Mapping[str, str]) -> Iterator[tuple[
                 # A folder's own page comes first.
                 found.sort(key=lambda each: (not each.endswith(("/README.md", "/index.md")), each))
                 pages += [Page(titles[each], each, title) for each in found]
-            elif path in there or path not in EXPECTED:
+            else:
                 pages.append(Page(title, path))
         yield section, pages

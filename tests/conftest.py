@@ -33,14 +33,18 @@ LONG = (
     "tests/agreement/test_agreement_run.py",
     "tests/checkdevice/",
     "tests/cli/test_demo.py",
+    "tests/compat/test_side_by_side.py",
     "tests/conformance/",
     "tests/console/test_look.py",
     "tests/console/test_wall.py",
+    "tests/docs/test_tutorial.py",
     "tests/loadtest/test_million.py",
     "tests/loadtest/test_soak.py",
     "tests/locusts/test_locust_night.py",
     "tests/locusts/test_locust_runs.py",
     "tests/prometheus/test_scraped.py",
+    "tests/release/test_installed.py",
+    "tests/rolling/",
 )
 
 
