@@ -1,4 +1,4 @@
-"""What one machine lets a swarm have: open files a process, ports an address. Pure, but for reading the limits.
+"""What one machine lets a swarm have: open files a process, memory, ports an address. Pure, but for reading limits.
 
 A target beyond them is refused before anything starts, with the number asked for, the limit, and the way to
 raise it.
@@ -15,6 +15,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from fanout.errors import InvalidInput
+from fanout.measured import SOCKET_BYTES, SWARM_DEVICE_BYTES, SWARM_PROCESS_BYTES
 
 # Beside its devices' sockets a process holds its loop's, its libraries' and the origin's connections.
 FILES_RESERVED: Final = 192
@@ -25,6 +26,7 @@ PORTS_SHARE: Final = 0.8
 PORTS_SHARE_EASY: Final = 0.25
 PROCESSES_MAX: Final = 512
 SOURCES_MAX: Final = 4_096
+_MEMORY: Final = Path("/proc/meminfo")
 _PORT_RANGE: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")
 # What Linux has unless it is told otherwise, and what others have is more.
 _PORTS_ELSEWHERE: Final = 28_232
@@ -49,6 +51,16 @@ def ports_per_source() -> int:
     return int(last) - int(first) + 1
 
 
+def memory_available_bytes() -> int | None:
+    """Return what can be had without swapping; None where the system does not say."""
+    try:
+        lines = _MEMORY.read_text().splitlines()
+    except OSError:
+        return None
+    found = [line.split() for line in lines if line.startswith("MemAvailable:")]
+    return int(found[0][1]) * 1024 if found else None
+
+
 def shares(devices: int, processes: int) -> list[int]:
     """Return how many devices each process gets; they differ by one at most."""
     each, more = divmod(devices, processes)
@@ -69,6 +81,29 @@ def check_files(devices: int, processes: int, files_max: int) -> None:
     raise InvalidInput(
         f"{most} devices in one process need {most + FILES_RESERVED} open files, the limit is {files_max}; "
         f"use {way_out}, or raise the limit (ulimit -n)"
+    )
+
+
+def check_memory(devices: int, processes: int, available_bytes: int | None) -> None:
+    """Hold that there is memory for the devices, their sockets' end in the kernel, and the processes themselves.
+
+    Args:
+        devices: In all processes.
+        processes: Theirs.
+        available_bytes: Of the machine; None if it is unknown.
+    Raises:
+        InvalidInput: There is not.
+    """
+    each, own = SWARM_DEVICE_BYTES + SOCKET_BYTES, processes * SWARM_PROCESS_BYTES
+    needed = devices * each + own
+    if available_bytes is None or needed <= available_bytes:
+        return
+    most = max(0, int((available_bytes - own) / each))
+    way_out = f"--devices {most} or fewer" if most else "fewer --processes"
+    raise InvalidInput(
+        f"{devices} devices in {processes} processes need {needed / 1e9:.2f} GB ({each:,.0f} bytes a device with its "
+        f"socket, {SWARM_PROCESS_BYTES / 1e6:g} MB a process), {available_bytes / 1e9:.2f} GB are available; "
+        f"use {way_out}, or a machine with more (fanout doctor says how much)"
     )
 
 

@@ -21,8 +21,10 @@ from rich.table import Table
 from fanout.errors import InvalidInput
 from loadtest.capacity import (
     check_files,
+    check_memory,
     check_sources,
     choose_sources,
+    memory_available_bytes,
     parse_sources,
     ports_per_source,
     raise_files_max,
@@ -58,6 +60,7 @@ def planned(asked: Mapping[str, Any]) -> RunConfig:
     check_files(swarm.devices, processes, raise_files_max())
     sources = choose_sources(swarm.devices, swarm.urls, parse_sources(swarm.sources), ports_per_source())
     check_sources(sources)
+    check_memory(swarm.devices, processes, memory_available_bytes())
     return structs.replace(run, processes=processes, swarm=structs.replace(swarm, sources=sources))
 
 

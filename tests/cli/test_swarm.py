@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from support.waiting import PATIENCE_S
 
+from loadtest import capacity
+
 from .running import DEVICE_KEY, Traces, ended, error, fanout, process, wait_until
 
 KEY = {"FANOUT_DEVICE_KEY": DEVICE_KEY}
@@ -55,6 +57,17 @@ def test_a_target_beyond_the_machine_is_refused_with_the_way_out() -> None:
     assert "cannot connect from" in error(fanout("swarm", *NOBODY, "--source", "192.0.2.9", **KEY))
     nowhere = ("--url", "ws://gateway.invalid:8081/v1/connect")
     assert "gateway.invalid has no address" in error(fanout("swarm", *nowhere, *FEW, **KEY))
+
+
+def test_more_devices_than_there_is_memory_for_are_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = tmp_path / "meminfo"
+    small.write_text("MemTotal:         200000 kB\nMemFree:           10000 kB\nMemAvailable:     100000 kB\n")
+    monkeypatch.setattr(capacity, "_MEMORY", small)
+    said = error(fanout("swarm", *NOBODY, "--devices", "15000", **KEY))
+    assert "15000 devices in 1 processes need" in said
+    assert "0.10 GB are available; use --devices" in said
 
 
 @pytest.mark.parametrize(

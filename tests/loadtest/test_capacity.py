@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fanout.errors import InvalidInput
+from fanout.measured import SOCKET_BYTES, SWARM_DEVICE_BYTES, SWARM_PROCESS_BYTES
 from loadtest.capacity import (
     FILES_RESERVED,
     check_files,
+    check_memory,
     check_sources,
     choose_sources,
+    memory_available_bytes,
     parse_sources,
     shares,
 )
@@ -35,6 +40,30 @@ def test_more_devices_than_open_files_are_refused_and_told_how_many_processes_do
     check_files(20_000 - FILES_RESERVED, 1, 20_000)
     with pytest.raises(InvalidInput, match="ulimit"):
         check_files(1, 1, FILES_RESERVED)
+
+
+@given(st.integers(1, 10**8), st.integers(1, 512), st.integers(0, 2**45))
+def test_devices_that_do_not_fit_into_memory_are_refused_and_told_how_many_do(
+    devices: int, processes: int, available: int
+) -> None:
+    each, own = SWARM_DEVICE_BYTES + SOCKET_BYTES, processes * SWARM_PROCESS_BYTES
+    check_memory(devices, processes, None)
+    if devices * each + own <= available:
+        check_memory(devices, processes, available)
+        return
+    with pytest.raises(InvalidInput, match="GB are available; use ") as refused:
+        check_memory(devices, processes, available)
+    said = re.search(r"use --devices (\d+) or fewer", str(refused.value))
+    fits = int(said[1]) if said else 0
+    assert said or "use fewer --processes" in str(refused.value)
+    if fits:
+        check_memory(fits, processes, available)
+    assert (fits + 1) * each + own > available
+
+
+def test_this_machine_says_what_memory_it_has() -> None:
+    available = memory_available_bytes()
+    assert available is None or 10**7 < available < 2**50
 
 
 def test_an_address_is_named_alone_or_in_a_range() -> None:
