@@ -6,6 +6,7 @@ writes.
 
 from __future__ import annotations
 
+import functools
 import logging
 import random
 import signal
@@ -18,7 +19,7 @@ from typing import Any, Final
 import gevent
 import msgspec
 import urllib3
-from locust import runners
+from locust import argument_parser, runners
 from locust.env import Environment
 from locust.runners import STATE_MISSING, LocalRunner, MasterRunner, WorkerRunner
 from rich.console import Console
@@ -108,6 +109,10 @@ class Session:
         elif isinstance(runner, WorkerRunner):
             runner.register_message(COLLECT, lambda **_: runner.send_message(REPORT, self._taken()))
             runner.register_message(STORM, lambda **_: self.storm())
+            # For each spawn message, one a second, a worker asks for locust's defaults once per option, and each time
+            # a whole parser is made to read them from: 0.3 s of a core, in which nothing else runs. Where cores are
+            # shared that is more than the second, and there is no end of it: no user, no heartbeat.
+            argument_parser.default_args_dict = functools.cache(argument_parser.default_args_dict)
         if not isinstance(runner, WorkerRunner):
             gevent.spawn(self._keep_writing)
             if self.options.headless:
