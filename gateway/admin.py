@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from gateway.worker import Health, bind
+from gateway.process import Health, bind
 
 if TYPE_CHECKING:
     from gateway.supervisor import Supervisor

@@ -27,8 +27,8 @@ from fanout.slots import backoff_ms
 from gateway.admin import serve_admin
 from gateway.config import GatewayConfig
 from gateway.metrics import SupervisorMetrics
-from gateway.nursery import Nursery
-from gateway.worker import CONFIG_VARIABLE, Health, bind, raise_open_files, within_open_files
+from gateway.nursery import Nursery, Seed
+from gateway.process import CONFIG_VARIABLE, Health, bind, raise_open_files, within_open_files
 
 log = structlog.get_logger(__name__)
 
@@ -56,12 +56,13 @@ class Supervisor:
 
     Args:
         config: Handed to every worker; port 0 is resolved once, here.
+        seed: What becomes the first nursery; None: it starts that, too.
 
     Attributes:
         metrics: What it knows besides its workers' metrics.
     """
 
-    def __init__(self, config: GatewayConfig) -> None:
+    def __init__(self, config: GatewayConfig, seed: Seed | None = None) -> None:
         # Bound and never listening: it keeps the port ours while workers come and go.
         self._socket = bind(config.host, config.port)
         self.port: int = self._socket.getsockname()[1]
@@ -73,10 +74,10 @@ class Supervisor:
         self._metrics_dir = tempfile.TemporaryDirectory(prefix="fanout-metrics-")
         self._nursery = Nursery(
             {
-                **os.environ,
                 CONFIG_VARIABLE: msgspec.json.encode(self._config).decode(),
                 "PROMETHEUS_MULTIPROC_DIR": self._metrics_dir.name,
-            }
+            },
+            seed,
         )
         self._rng = random.Random()
 
@@ -218,13 +219,16 @@ def _forget_gauges(directory: str, pid: int) -> None:
 
 
 async def supervise(
-    config: GatewayConfig, admin_port: int | None, on_ready: Callable[[int, int | None], None]
+    config: GatewayConfig,
+    admin_port: int | None,
+    on_ready: Callable[[int, int | None], None],
+    seed: Seed | None = None,
 ) -> None:
     """Run a whole gateway until it is told to stop. Raises OSError when a port cannot be had."""
     files = raise_open_files()
     devices_max = within_open_files(config, files).connections_max * config.workers
     log.info("open files", limit=files, devices_max=devices_max)
-    await Supervisor(config).run(admin_port, on_ready)
+    await Supervisor(config, seed).run(admin_port, on_ready)
 
 
 def port_in_use(host: str, port: int) -> bool:

@@ -7,7 +7,6 @@ supervisor through one pipe: its process id first, then a line of JSON whenever 
 from __future__ import annotations
 
 import asyncio
-import enum
 import gc
 import json
 import os
@@ -38,29 +37,16 @@ from gateway.connection import Connection
 from gateway.drain import drain
 from gateway.listener import Listener
 from gateway.measuring import Meter
+from gateway.process import CONFIG_VARIABLE, OWN_FILES, Health, bind, raise_open_files, within_open_files
 from gateway.reports import grouped
 from gateway.server import Server
 from gateway.tokens import verifier_from_environment
 
 log = structlog.get_logger(__name__)
 
-# Environment name through which the supervisor hands a worker its settings; no secret is among them.
-CONFIG_VARIABLE: Final = "FANOUT_GATEWAY_WORKER_CONFIG"
-# What a worker opens besides sockets of devices: the store, its pipe, the loop, files of metrics.
-_OWN_FILES: Final = 128
-# Sockets of those who are being let in or refused while a worker is full.
-_DOOR_FILES: Final = 384
 # New objects between two young collections. Connections live for half an hour, so looking at them often
 # finds nothing. Measured with 8,000 handshakes: without any collection they are no cheaper than with this.
 _GC_YOUNG: Final = 50_000
-
-
-class Health(enum.StrEnum):
-    """What ``/readyz`` says of one worker."""
-
-    UNREADY = "unready"
-    DEGRADED = "degraded"
-    OK = "ok"
 
 
 _HEALTH_OF: Final = {
@@ -103,7 +89,7 @@ class Worker:
         )
         verifier = verifier_from_environment(config.audience, config.attr_keys)
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        self._server = Server(config, verifier, self._reader, files - _OWN_FILES)
+        self._server = Server(config, verifier, self._reader, files - OWN_FILES)
         self._balance = Balance(config, self._redis, self._server)
         self._meter = Meter(config, self._server, self._reader)
         self.storms = Storms(config.log_lines_max, config.log_period_s)
@@ -229,38 +215,6 @@ class Worker:
             groups=grouped(server.cohorts, names, lambda cohort: (len(cohort.members), 0, 0)),
             campaigns=server.reports.gauges(names),
         )
-
-
-def raise_open_files() -> int:
-    """Raise this process's limit on open files to the hard limit; return it."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return hard
-
-
-def within_open_files(config: GatewayConfig, files: int) -> GatewayConfig:
-    """Return the config with no more connections than the process may open files: better a 503 than EMFILE."""
-    connections_max = min(config.connections_max, files - _OWN_FILES - _DOOR_FILES)
-    return msgspec.structs.replace(config, connections_max=max(1, connections_max))
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """Return a bound socket that several processes may share (SO_REUSEPORT).
-
-    Raises:
-        OSError: The address cannot be had.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    try:
-        sock.bind((host, port))
-    except OSError:
-        sock.close()
-        raise
-    sock.setblocking(False)
-    return sock
 
 
 def _bound_the_kernel(sock: socket.socket, config: GatewayConfig) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import structlog
@@ -16,6 +16,9 @@ from fanout.errors import InvalidInput
 from fanout.logs import configure_logs
 from fanout.settings import checked
 from gateway.config import GatewayConfig
+
+if TYPE_CHECKING:
+    from gateway.nursery import Seed
 
 
 @click.command()
@@ -94,18 +97,26 @@ def gateway(admin_port: int, as_json: bool, host: str, **fields: Any) -> None:
     Set exactly one of FANOUT_DEVICE_KEY (a secret of at least 32 bytes), FANOUT_DEVICE_KEY_FILE and
     FANOUT_DEVICE_JWKS (a file or URL with public keys).
     """
+    from fanout.connect import connect
+    from gateway.nursery import Seed
     from gateway.tokens import verifier_from_environment
 
     configure_logs()
     config = checked(GatewayConfig, {"host": host, **fields})
-    # Fail here, not in every worker, again and again; and before all that a gateway is made of has been loaded.
-    verifier_from_environment(config.audience, config.attr_keys)
-    from fanout.connect import connect, reach
+    # Now: what follows may start a thread, and loads what only this process needs.
+    with Seed.forked() as seed:
+        # Fail here, not in every worker, again and again; and before all that a gateway is made of has been loaded.
+        verifier_from_environment(config.audience, config.attr_keys)
+        connect(config.redis_url)
+        connect(config.redis_read_url or config.redis_url)
+        _gateway(config, admin_port, as_json, seed)
 
-    connect(config.redis_url)
-    connect(config.redis_read_url or config.redis_url)
+
+def _gateway(config: GatewayConfig, admin_port: int, as_json: bool, seed: Seed) -> None:
+    from fanout.connect import reach
     from gateway.supervisor import port_in_use, supervise
 
+    host = config.host
     for port in (config.port, admin_port):
         try:
             socket.getaddrinfo(host, port)
@@ -123,6 +134,6 @@ def gateway(admin_port: int, as_json: bool, host: str, **fields: Any) -> None:
         await reach(config.redis_url, config.store_wait_s, "FANOUT_REDIS_URL")
         if config.redis_read_url:
             await reach(config.redis_read_url, config.store_wait_s, "FANOUT_GATEWAY_REDIS_READ_URL")
-        await supervise(config, admin_port, ready)
+        await supervise(config, admin_port, ready, seed)
 
     run(serve())

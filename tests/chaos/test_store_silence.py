@@ -10,7 +10,7 @@ from support.product import product
 from support.viewers import swarm
 from support.waiting import until
 
-from gateway.worker import Health
+from gateway.process import Health
 
 from .pressing import ask, assert_once_each, insist, ready
 

@@ -131,7 +131,11 @@ class Traces:
 
     def has(self, word: str) -> bool:
         """Tell whether a process has this word in its command line."""
-        return any(word in line for line in self.processes.values())
+        return self.count(word) > 0
+
+    def count(self, word: str) -> int:
+        """Return how many processes have this word in their command lines."""
+        return sum(word in line for line in self.processes.values())
 
     def assert_none(self) -> None:
         """Hold that nothing is left."""

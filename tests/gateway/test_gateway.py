@@ -30,7 +30,8 @@ from fanout import wire
 from fanout.bus.publication import Cancelled, Closed, Variant
 from fanout.embedded import EmbeddedValkey
 from gateway.config import GatewayConfig
-from gateway.worker import Health, Worker, bind
+from gateway.process import Health, bind
+from gateway.worker import Worker
 
 DIGEST = bundle(CONTENT).sha256
 

@@ -21,9 +21,9 @@ from gateway.allowance import Allowance
 from gateway.config import GatewayConfig
 from gateway.connection import Connection
 from gateway.listener import Listener
+from gateway.process import bind
 from gateway.server import Server
 from gateway.tokens import secret_verifier
-from gateway.worker import bind
 
 # --- What one device may say.
 

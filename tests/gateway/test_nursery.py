@@ -76,7 +76,14 @@ async def test_workers_share_what_they_have_imported() -> None:
 
 def test_a_worker_imports_nothing_that_only_people_or_the_supervisor_need() -> None:
     unneeded = {"click", "httpx", "starlette", "uvicorn", "yaml", "gateway.supervisor", "gateway.admin"}
-    code = f"import sys, gateway.nursery; print(*({unneeded!r} & set(sys.modules)))"
+    code = f"import sys, gateway.nursery, gateway.worker; print(*({unneeded!r} & set(sys.modules)))"
+    told = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert told.stdout.split() == []
+
+
+def test_a_supervisor_loads_nothing_that_only_its_workers_need() -> None:
+    unneeded = {"cryptography", "jwt", "redis", "websockets", "gateway.worker", "gateway.server"}
+    code = f"import sys, gateway.supervisor; print(*({unneeded!r} & set(sys.modules)))"
     told = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert told.stdout.split() == []
 

@@ -14,7 +14,7 @@ import uvloop
 
 from fanout.logs import configure_logs
 from gateway.config import GatewayConfig
-from gateway.supervisor import supervise
+from gateway.nursery import Seed
 
 
 def main() -> None:
@@ -27,7 +27,10 @@ def main() -> None:
         draft.rename(ports)  # so that whoever waits for it never reads half of it
 
     configure_logs()
-    uvloop.run(supervise(config, 0, on_ready))
+    with Seed.forked() as seed:
+        from gateway.supervisor import supervise
+
+        uvloop.run(supervise(config, 0, on_ready, seed))
 
 
 if __name__ == "__main__":

@@ -34,7 +34,8 @@ from fanout.bus.publisher import Publisher
 from fanout.connect import connect as connect_store
 from fanout.embedded import EmbeddedValkey
 from gateway.config import GatewayConfig
-from gateway.worker import Health, Worker, bind
+from gateway.process import Health, bind
+from gateway.worker import Worker
 from support.waiting import PATIENCE_S, until
 
 ROOT = Path(__file__).parents[2]
