@@ -305,8 +305,10 @@ def retracted(campaign: Campaign, window_ms: int, reason: str, by: str, now_ms: 
 
 
 def closed(campaign: Campaign, now_ms: int) -> Campaign:
-    """Return the campaign closed, for good."""
-    return changed(advance(campaign, now_ms), Action.CLOSE, now_ms)
+    """Return the campaign closed, for good: what was scheduled or armed does not happen any more."""
+    campaign = advance(campaign, now_ms)
+    newest = campaign.begun if campaign.phase is Phase.ARMED else campaign.activation
+    return changed(campaign, Action.CLOSE, now_ms, activation=newest, begun=None, schedule=None)
 
 
 def target(campaign: Campaign, action: Action) -> Phase:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import msgspec
 from msgspec import Struct
 
 from fanout.campaign import Activation, Phase, Schedule
@@ -16,7 +17,8 @@ class Step(Struct, frozen=True, kw_only=True):
 
     Attributes:
         name: What it is called.
-        state: ``done``, ``current`` or ``ahead``.
+        state: ``done``, ``current``, ``ahead``; of a closed campaign ``cut``, if it was closed meanwhile, or
+            ``never``.
         begins, ends: Unix ms; None where there is no such instant yet.
         share: How much of its time is over, 0..1; None for what has no length.
         words: What is to be said of it.
@@ -33,9 +35,23 @@ class Step(Struct, frozen=True, kw_only=True):
 def steps(campaign: CampaignView, ready: Readiness) -> list[Step]:
     """Return prefetch, armed, instant and window, as they are or as they are planned."""
     planned = campaign.schedule if campaign.schedule is not None and not campaign.schedule.armed else None
+    if campaign.phase is Phase.CLOSED:
+        # Nothing has gone on since; to close it was the last that was done to it.
+        campaign = msgspec.structs.replace(campaign, now=campaign.updated_ms)
+        return [
+            _closed(step) for step in [_prefetch(campaign, ready), *_activate(campaign, campaign.activation, None)]
+        ]
     # A schedule that is yet to come says more than the activation before it.
     activation = None if planned is not None else campaign.activation
     return [_prefetch(campaign, ready), *_activate(campaign, activation, planned)]
+
+
+def _closed(step: Step) -> Step:
+    """Return a step as it is when nothing goes on any more."""
+    if step.state == "done":
+        return step
+    state = "cut" if step.state == "current" else "never"
+    return msgspec.structs.replace(step, state=state, words=step.words if state == "cut" else "")
 
 
 def _prefetch(campaign: CampaignView, ready: Readiness) -> Step:
@@ -70,7 +86,9 @@ def _activate(campaign: CampaignView, activation: Activation | None, planned: Sc
         yield Step(name="Instant", state="ahead", words="From here on each flips at its own slot.")
         yield Step(name="Window over", state="ahead", words="Every device has flipped.")
         return
-    armed, flipping = campaign.phase is Phase.ARMED, campaign.phase is Phase.ACTIVATING
+    over = activation.at + activation.window_ms
+    armed = campaign.phase is Phase.ARMED
+    flipping = not armed and campaign.now < over
     to = f"{'Back to' if activation.retracts else 'To'} {activation.stage!r}"
     share = f", {activation.share:.0%} of the devices" if activation.share < 1 else ""
     yield Step(
@@ -86,7 +104,6 @@ def _activate(campaign: CampaignView, activation: Activation | None, planned: Sc
         share=None if armed else _share(campaign.now, activation.at, activation.window_ms),
         words=f"{to}{share}.",
     )
-    over = activation.at + activation.window_ms
     yield Step(name="Window over", state="ahead" if armed or flipping else "done", begins=over)
 
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fanout import campaign as lifecycle
 from fanout.arming import standing
-from fanout.campaign import TRANSITIONS, Action, Phase
+from fanout.campaign import TRANSITIONS, Action, Phase, Schedule
 from fanout.errors import InvalidInput, Refused
 
 from . import strategies as some
 from .campaigns import PEOPLES, a_campaign, an_activation, in_every_phase, in_phase, press
+
+
+def a_schedule(at: int) -> Schedule:
+    return Schedule(stage="ended", at=at, window_ms=10, arm_at=at - 5)
+
 
 # --- The table
 
@@ -64,6 +70,15 @@ def test_every_phase_can_be_reached_and_nothing_leaves_closed() -> None:
 
 def test_every_open_phase_can_be_closed() -> None:
     assert {phase for phase, action in TRANSITIONS if action is Action.CLOSE} == set(Phase) - {Phase.CLOSED}
+
+
+@pytest.mark.parametrize("state", [name for name in in_every_phase() if name != "closed"])
+def test_what_is_closed_holds_only_what_had_begun(state: str) -> None:
+    open_one = msgspec.structs.replace(in_every_phase()[state], schedule=a_schedule(at=500))
+    begun = open_one.begun if open_one.phase is Phase.ARMED else open_one.activation
+    shut = lifecycle.closed(open_one, 100)
+    assert (shut.schedule, shut.activation) == (None, begun)
+    assert lifecycle.advance(shut, 10_000) == shut
 
 
 # --- Time
