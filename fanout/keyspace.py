@@ -41,6 +41,7 @@ API_KEYS: Final = f"{PREFIX}api-keys"  # hash: sha256 of the key -> {name, role}
 AUDIT: Final = f"{PREFIX}audit"  # list: "<hash> <JSON>" of everything that was done, in order; fanout/audit.py
 LEADER: Final = f"{PREFIX}leader"  # string: the control plane that leads the schedule, with a TTL
 FLIGHTS: Final = f"{PREFIX}flights"  # sorted set: "<campaign> <rev>" -> Unix ms of the activation's instant
+FLIGHTS_OPEN: Final = f"{PREFIX}flights-open"  # the same of those flights that have not ended
 ACCOUNTS: Final = f"{PREFIX}accounts"  # hash: name -> msgpack, the password hashed
 
 

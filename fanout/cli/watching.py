@@ -9,7 +9,7 @@ from typing import Any
 import click
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from fanout.cli.campaign import call, campaign, client_of, path_of
 
@@ -90,12 +90,11 @@ def flights(campaign_id: str, control_url: str, as_json: bool) -> None:
     if not answer["flights"]:
         click.echo("no flights yet; there is one for each activation")
         return
-    table = Table("revision", "instant (UTC)", "stage", "window", "by", "flipped")
+    # A revision is what `flight` asks for, so it is never cut.
+    table = Table(Column("revision", no_wrap=True), "instant (UTC)", "stage", "window", "by", "flipped")
     for each in answer["flights"]:
-        end = each["end"]
-        flipped = f"{end['total']['active']:,} of {end['expected']:,}" if end else "in flight, or superseded"
         window = f"{each['window_ms'] / 1000:g} s"
-        table.add_row(str(each["rev"]), _utc(each["at"]), each["stage"], window, escape(each["by"]), flipped)
+        table.add_row(str(each["rev"]), _utc(each["at"]), each["stage"], window, escape(each["by"]), _flown(each))
     Console().print(table)
 
 
@@ -118,7 +117,30 @@ def flight(campaign_id: str, rev: int, control_url: str, as_json: bool) -> None:
         counts = (sample["connected"], sample["ready"], sample["active"], expected, sample["failed"])
         table.add_row(str(sample["second"]), *(f"{count:,}" for count in counts))
     Console().print(table)
-    if answer["end"] and (lag := answer["end"]["flip_lag"]):
+    _tell_outcome(answer)
+
+
+def _flown(flight: dict[str, Any]) -> str:
+    """Return how many have flipped, and why the record ends there."""
+    outcome, newest = flight["outcome"], flight["newest"]
+    counts = f"{outcome['flipped']:,} of {outcome['expected']:,}" if newest else ""
+    why = "" if flight["ended"] == "over" else flight["ended"] or ("in flight" if newest else "armed")
+    return ", ".join(filter(None, (counts, why)))
+
+
+def _tell_outcome(flight: dict[str, Any]) -> None:
+    outcome, foreseen = flight["outcome"], flight["forecast"]
+    click.echo(f"flipped: {_flown(flight)}")
+    for share, name in (("50 %", "t50_s"), ("99 %", "t99_s"), ("100 %", "t100_s")):
+        actual = "not seen" if outcome[name] is None else f"{outcome[name]:,.1f} s"
+        forecast = "never" if foreseen[name] is None else f"{foreseen[name]:,.1f} s"
+        click.echo(f"{share} after: {actual}, forecast {forecast}")
+    behind = outcome["stragglers"]
+    click.echo(
+        f"stayed behind: {behind['total']:,}, of them {behind['failed']:,} failed, "
+        f"{behind['not_ready']:,} not ready, {behind['silent']:,} silent"
+    )
+    if flight["newest"] and (lag := flight["newest"]["flip_lag"]):
         click.echo("flip lag: " + ", ".join(f"{name} {value}" for name, value in lag.items()))
 
 

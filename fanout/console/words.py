@@ -10,6 +10,7 @@ from fanout.control.auth import Caller
 from fanout.control.views import CampaignView
 from fanout.readiness import Fleet, Readiness
 from fanout.roles import Role
+from fanout.store.flights import Ended, Flight
 
 # A worker whose loop is so late holds up handshakes and beacons: people should know before they press.
 LOOP_LAG_MS_MAX: Final = 250.0
@@ -37,6 +38,14 @@ PHASES: Final[Mapping[Phase, str]] = {
     Phase.ACTIVATING: "activating",
     Phase.LIVE: "live",
     Phase.CLOSED: "closed",
+}
+
+_FLIGHTS: Final[Mapping[Ended, str]] = {
+    "": "In flight: these are the figures so far.",
+    "over": "",
+    "superseded": "Another activation came before this one was over: these are the figures until then.",
+    "cancelled": "It was taken back before its instant: no device has shown it.",
+    "closed": "The campaign was closed before this was over: these are the figures until then.",
 }
 
 
@@ -78,6 +87,8 @@ def why_not(campaign: CampaignView, caller: Caller) -> dict[str, str]:
 
 
 def _not_now(campaign: CampaignView, button: str, caller: Caller) -> str:
+    if campaign.phase is Phase.CLOSED:
+        return "The campaign is closed."
     if button == "unschedule":
         return "" if campaign.schedule is not None else "Nothing is scheduled."
     if Action(button) not in campaign.allowed:
@@ -90,8 +101,6 @@ def _not_now(campaign: CampaignView, button: str, caller: Caller) -> str:
 
 
 def _forbidden(campaign: Campaign, action: Action) -> str:
-    if campaign.phase is Phase.CLOSED:
-        return "The campaign is closed."
     if action is Action.ACTIVATE:
         return "Devices hold nothing to show yet; prefetch first."
     if action is Action.CANCEL:
@@ -128,6 +137,13 @@ def next_step(campaign: CampaignView, ready: Readiness) -> str:
             back = " It was retracted." if activation.retracts else ""
             return f"{total.active:,} of {ready.expected:,} devices show {activation.stage!r}.{back}"
     return "It is over: devices have dropped its content."
+
+
+def of_flight(flight: Flight) -> str:
+    """Return what is to be said of a flight record as a whole, "" if it is whole."""
+    if not flight.ended and flight.newest is None:
+        return "Armed: its instant has not come, or has come just now."
+    return _FLIGHTS[flight.ended]
 
 
 def next_stage(campaign: Campaign) -> str:

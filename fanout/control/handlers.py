@@ -16,7 +16,7 @@ from starlette.responses import Response
 from fanout.control import origin
 from fanout.control.pressing import Press
 from fanout.control.services import Services
-from fanout.control.views import AuditList, BundleView, CampaignList, CampaignView, FlightList, Status
+from fanout.control.views import AuditList, BundleView, CampaignList, CampaignView, FlightList, Status, flight_view
 from fanout.errors import NotFound, StoreUnavailable
 from fanout.store.bundles import canonical
 
@@ -124,7 +124,7 @@ async def forecast(call: Call) -> Response:
 async def flights(call: Call) -> Response:
     """Answer with a campaign's flight records."""
     await call.services.watch.record(call.campaign_id)
-    return _json(FlightList(await call.services.flights.list(call.campaign_id)))
+    return _json(FlightList([flight_view(each) for each in await call.services.flights.list(call.campaign_id)]))
 
 
 async def flight(call: Call) -> Response:
@@ -132,7 +132,7 @@ async def flight(call: Call) -> Response:
     rev = call.request.path_params["rev"]
     if not rev.isdecimal() or len(rev) > _REV_DIGITS_MAX:
         raise NotFound(f"{rev[:80]!r} is no revision; the campaign's list of flights names those there are")
-    return _json(await call.services.flights.get(call.campaign_id, int(rev)))
+    return _json(flight_view(await call.services.flights.get(call.campaign_id, int(rev))))
 
 
 async def audit(call: Call) -> Response:

@@ -7,11 +7,11 @@ from typing import Final
 import msgspec
 
 from fanout import campaign as lifecycle
-from fanout.campaign import Activation, Campaign
+from fanout.campaign import Activation, Campaign, Phase
 from fanout.control.requests import ForecastQuery
 from fanout.control.watching import Watch
 from fanout.readiness import Readiness
-from fanout.store.flights import Flight, FlightStore, Sample
+from fanout.store.flights import Ended, Flight, FlightStore, Sample
 
 # What is armed for later is not watched until shortly before.
 _BEFORE_MS: Final = 5_000
@@ -34,25 +34,29 @@ class Recorder:
     async def tick(self) -> None:
         """Take a sample of every activation that is on. Raises StoreUnavailable."""
         now_ms = await self._watch.now_ms()
-        for stored in await self._watch.records():
-            campaign = lifecycle.advance(stored, now_ms)
+        campaigns = {stored.id: lifecycle.advance(stored, now_ms) for stored in await self._watch.records()}
+        for campaign in campaigns.values():
             activation = campaign.activation
-            if activation is not None and activation.rev and now_ms <= _over_ms(activation) + _BEFORE_MS:
+            if activation is not None and _is_on(campaign, activation, now_ms):
                 await self._look(campaign, activation, now_ms)
+        for flight in await self._flights.unfinished():
+            if ended := _ended(flight, campaigns.get(flight.campaign), now_ms):
+                await self._flights.keep(msgspec.structs.replace(flight, ended=ended))
 
     async def _look(self, campaign: Campaign, activation: Activation, now_ms: int) -> None:
         flight = await self._flights.find(campaign.id, activation.rev)
         if flight is None:
             flight = await self._begun(campaign, activation, now_ms)
             await self._flights.begin(flight)
-        if now_ms < activation.at - _BEFORE_MS or flight.end is not None:
+        if now_ms < activation.at - _BEFORE_MS or flight.ended == "over":
             return
         readiness = await self._watch.readiness(campaign.id)
         if readiness.activate_rev != activation.rev:
             return
         await self._flights.add(campaign.id, activation.rev, _sample(readiness, activation))
-        if now_ms >= _over_ms(activation):
-            await self._flights.finish(msgspec.structs.replace(flight, end=readiness))
+        # At every sample: whatever comes next, a retract or a crash, what was known by then is kept.
+        ended: Ended = "over" if now_ms >= _over_ms(activation) else ""
+        await self._flights.keep(msgspec.structs.replace(flight, newest=readiness, ended=ended))
 
     async def _begun(self, campaign: Campaign, activation: Activation, now_ms: int) -> Flight:
         asked = ForecastQuery(
@@ -74,6 +78,26 @@ class Recorder:
             shadow=campaign.shadow,
             forecast=await self._watch.forecast(campaign.id, asked),
         )
+
+
+def _is_on(campaign: Campaign, activation: Activation, now_ms: int) -> bool:
+    """Tell whether there is something of it to see, now or later."""
+    if campaign.phase is Phase.CLOSED or not activation.rev:
+        return False
+    return now_ms <= _over_ms(activation) + _BEFORE_MS
+
+
+def _ended(flight: Flight, campaign: Campaign | None, now_ms: int) -> Ended:
+    """Return what has ended a record that nobody looks at any more, "" if it is still looked at."""
+    if campaign is None or campaign.phase is Phase.CLOSED:
+        return "closed"
+    activation = campaign.activation
+    if activation is None or activation.rev < flight.rev:
+        return "cancelled"
+    if activation.rev > flight.rev:
+        return "superseded"
+    # Nobody looked while its tail ended: the recorder was away.
+    return "" if _is_on(campaign, activation, now_ms) else "over"
 
 
 def _over_ms(activation: Activation) -> int:

@@ -14,10 +14,18 @@ from starlette.responses import Response
 from fanout.control import handlers, origin, requests, webhook
 from fanout.control.forecasting import ForecastView
 from fanout.control.handlers import Call
-from fanout.control.views import AuditChain, AuditList, BundleView, CampaignList, CampaignView, FlightList, Status
+from fanout.control.views import (
+    AuditChain,
+    AuditList,
+    BundleView,
+    CampaignList,
+    CampaignView,
+    FlightList,
+    FlightView,
+    Status,
+)
 from fanout.readiness import Fleet, Readiness
 from fanout.roles import Role
-from fanout.store.flights import Flight
 
 Handler = Callable[[Call], Awaitable[Response]]
 
@@ -195,7 +203,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         summary="What was expected of one activation, and second by second what came of it",
         handler=handlers.flight,
         role=Role.VIEWER,
-        answer=Flight,
+        answer=FlightView,
     ),
     Operation(
         method="GET",

@@ -11,6 +11,7 @@ from fanout.bus.publication import Variant
 from fanout.campaign import Action, Campaign
 from fanout.control.config import ControlConfig
 from fanout.store.flights import Flight
+from fanout.store.outcomes import Outcome, outcome
 
 
 class CampaignView(Campaign, frozen=True, kw_only=True):
@@ -37,10 +38,21 @@ class CampaignList(Struct, frozen=True):
     campaigns: list[CampaignView]
 
 
+class FlightView(Flight, frozen=True, kw_only=True):
+    """A flight record, and what it shows.
+
+    Attributes:
+        outcome: Beside the forecast: how many flipped, how long it took, who stayed behind and why. In lists, which
+            have no samples, without the times.
+    """
+
+    outcome: Outcome
+
+
 class FlightList(Struct, frozen=True):
     """Flight records without their samples, the newest first."""
 
-    flights: list[Flight]
+    flights: list[FlightView]
 
 
 class AuditList(Struct, frozen=True):
@@ -68,6 +80,12 @@ class Status(Struct, frozen=True):
     """One word."""
 
     status: str
+
+
+def flight_view(flight: Flight) -> FlightView:
+    """Return a flight record as its readers see it."""
+    fields = {name: getattr(flight, name) for name in Flight.__struct_fields__}
+    return FlightView(**fields, outcome=outcome(flight))
 
 
 def etag(version: int) -> str:

@@ -6,7 +6,7 @@ over, make one record.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 from msgspec import Struct
@@ -17,6 +17,8 @@ from fanout.connect import store_errors
 from fanout.errors import NotFound
 from fanout.forecast import Forecast
 from fanout.readiness import Readiness
+
+Ended = Literal["", "over", "superseded", "cancelled", "closed"]
 
 
 class Sample(Struct, frozen=True, kw_only=True):
@@ -40,7 +42,10 @@ class Flight(Struct, frozen=True, kw_only=True):
         rev: Its revision, which names it.
         at: Its instant, Unix ms.
         forecast: As of the press.
-        end: As of the end of its tail; None until then, or if another activation came before it.
+        newest: As of its newest sample; None before the first.
+        ended: Why there will be no further sample, "" while there may: its tail is ``over``, another activation came
+            before that (``superseded``), it was taken back before its instant (``cancelled``), or its campaign was
+            ``closed``.
         samples: In order; left out in lists.
     """
 
@@ -56,7 +61,8 @@ class Flight(Struct, frozen=True, kw_only=True):
     retracts: bool
     shadow: bool
     forecast: Forecast
-    end: Readiness | None = None
+    newest: Readiness | None = None
+    ended: Ended = ""
     samples: tuple[Sample, ...] = ()
 
 
@@ -83,24 +89,39 @@ class FlightStore:
         with store_errors():
             async with self._redis.pipeline(transaction=True) as pipe:
                 pipe.set(keyspace.flight(flight.campaign, flight.rev), _encoder.encode(flight), nx=True)
-                pipe.zadd(keyspace.FLIGHTS, {f"{flight.campaign} {flight.rev}": flight.at})
+                pipe.zadd(keyspace.FLIGHTS, {_name(flight): flight.at})
+                pipe.zadd(keyspace.FLIGHTS_OPEN, {_name(flight): flight.at})
                 pipe.zcard(keyspace.FLIGHTS)
-                kept = (await pipe.execute())[2]
+                kept = (await pipe.execute())[3]
             if kept > self._flights_max:
                 for name in await self._redis.zrange(keyspace.FLIGHTS, 0, kept - self._flights_max - 1):
                     campaign, rev = _named(name)
                     await self._redis.delete(keyspace.flight(campaign, rev), keyspace.samples(campaign, rev))
                     await self._redis.zrem(keyspace.FLIGHTS, name)
+                    await self._redis.zrem(keyspace.FLIGHTS_OPEN, name)
 
     async def add(self, campaign: str, rev: int, sample: Sample) -> None:
         """Keep a sample, unless its second has one. Raises StoreUnavailable."""
         with store_errors():
             await self._redis.hsetnx(keyspace.samples(campaign, rev), sample.second, _encoder.encode(sample))
 
-    async def finish(self, flight: Flight) -> None:
-        """Keep how it ended. Raises StoreUnavailable."""
+    async def keep(self, flight: Flight) -> None:
+        """Keep how far it is, or how it ended. Raises StoreUnavailable."""
         with store_errors():
-            await self._redis.set(keyspace.flight(flight.campaign, flight.rev), _encoder.encode(flight), xx=True)
+            async with self._redis.pipeline(transaction=True) as pipe:
+                pipe.set(keyspace.flight(flight.campaign, flight.rev), _encoder.encode(flight), xx=True)
+                if flight.ended:
+                    pipe.zrem(keyspace.FLIGHTS_OPEN, _name(flight))
+                else:
+                    pipe.zadd(keyspace.FLIGHTS_OPEN, {_name(flight): flight.at})
+                await pipe.execute()
+
+    async def unfinished(self) -> list[Flight]:
+        """Return the records that have not ended, without their samples. Raises StoreUnavailable."""
+        with store_errors():
+            names = await self._redis.zrange(keyspace.FLIGHTS_OPEN, 0, -1)
+            docs = await self._redis.mget([keyspace.flight(*_named(name)) for name in names]) if names else []
+        return [_flight.decode(doc) for doc in docs if doc is not None]
 
     async def find(self, campaign: str, rev: int) -> Flight | None:
         """Return a record without its samples, None if there is none. Raises StoreUnavailable."""
@@ -125,6 +146,10 @@ class FlightStore:
             wanted = [keyspace.flight(*name) for name in names if campaign in (None, name[0])]
             docs = await self._redis.mget(wanted) if wanted else []
         return [_flight.decode(doc) for doc in docs if doc is not None]
+
+
+def _name(flight: Flight) -> str:
+    return f"{flight.campaign} {flight.rev}"
 
 
 def _named(name: bytes) -> tuple[str, int]:

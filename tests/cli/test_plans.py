@@ -128,7 +128,12 @@ def test_flights_and_the_fleet_are_shown(campaign: Terminal) -> None:
 
     until_true(recorded)
     assert "live" in good(campaign("flights", name))
-    assert "live at" in good(campaign("flight", name, str(pressed["rev"])))
+    narrow = fanout("campaign", "flights", name, **{**campaign.environment, "COLUMNS": "80"})
+    assert str(pressed["rev"]) in good(narrow)
+    told = good(campaign("flight", name, str(pressed["rev"])))
+    assert "live at" in told
+    assert "stayed behind: 0" in told
+    assert "99 % after: not seen, forecast never" in told
     assert "404" in error(campaign("flight", name, "1"))
     assert "0 devices" in good(fanout("fleet", **campaign.environment))
 

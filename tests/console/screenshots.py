@@ -74,7 +74,7 @@ async def _wall(folder: Path) -> None:
 
 async def _ended(made: Room, rev: int) -> bool:
     flight = await asyncio.to_thread(made.product.api.get, f"/v1/campaigns/big-match/flights/{rev}")
-    return flight["end"] is not None
+    return flight["ended"] == "over"
 
 
 async def _ready(made: Room, devices: int) -> bool:
@@ -109,11 +109,6 @@ async def _night(made: Room, folder: Path) -> int:
     await made.product.in_phase("live", "big-match")
     await _shoot(made, folder, "campaign-live", "/campaigns/big-match")
     return int(rev)
-
-
-async def _ended(made: Room, rev: int) -> bool:
-    flight = await asyncio.to_thread(made.product.api.get, f"/v1/campaigns/big-match/flights/{rev}")
-    return flight["end"] is not None
 
 
 async def _active(made: Room, devices: int) -> bool:

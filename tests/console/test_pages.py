@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,8 +14,9 @@ from support.product import definition
 
 from console.desk import PASSWORD, Browser, desk
 from fanout.bus.presence import WorkerRecord
+from fanout.campaign import Phase
 from fanout.console import app as console
-from fanout.console import flights, reading, words
+from fanout.console import reading, words
 from fanout.console.templating import percent, seconds
 from fanout.control.config import ControlConfig
 from fanout.control.http import create_app
@@ -22,10 +24,11 @@ from fanout.control.problems import Problem
 from fanout.control.routes import OPERATIONS
 from fanout.embedded import EmbeddedValkey
 from fanout.forecast import Load, Question, forecast
-from fanout.readiness import fleet
+from fanout.readiness import Audience, Readiness, fleet
 from fanout.roles import Role
-from fanout.store.flights import Flight, Sample
+from fanout.store.flights import Ended, Flight, Sample
 from fanout.store.keys import KeyStore
+from fanout.store.outcomes import outcome
 
 
 @asynccontextmanager
@@ -157,27 +160,52 @@ def test_a_fleet_without_a_gateway_is_not_well() -> None:
     assert words.wrong(fleet([], bus_rev=0, now_ms=1))
 
 
-def a_flight(*samples: Sample, share: float = 1.0) -> Flight:
-    expected = forecast(Question(workers=[Load(100, 1e6)], ready_share=1.0, window_s=10.0, origin_per_s=100.0))
+def a_flight(*samples: Sample, newest: Readiness | None = None, **fields: Any) -> Flight:
+    expected = forecast(Question(workers=[Load(100, 1e6)], ready_share=0.9, window_s=10.0, origin_per_s=100.0))
     return Flight(
-        campaign="cup", title="Cup", rev=7, stage="live", at=0, window_ms=10_000, share=share, by="mia",
-        reason="", retracts=False, shadow=False, forecast=expected, samples=samples,
+        campaign="cup", title="Cup", rev=7, stage="live", at=0, window_ms=10_000, share=1.0, by="mia",
+        reason="", retracts=False, shadow=False, forecast=expected, samples=samples, newest=newest, **fields,
     )  # fmt: skip
 
 
-def a_sample(second: int, active: int, *, ready: int = 100, failed: int = 0) -> Sample:
-    return Sample(second=second, connected=100, ready=ready, active=active, failed=failed)
+def a_sample(second: int, active: int) -> Sample:
+    return Sample(second=second, connected=100, ready=100, active=active, failed=0)
 
 
-def test_stragglers_are_counted_once_each() -> None:
-    found = flights.stragglers(a_flight(a_sample(9, 80, ready=85, failed=2)))
+def a_look(active: int, *, ready: int = 100, failed: int = 0) -> Readiness:
+    return Readiness(
+        campaign="cup", phase=Phase.ACTIVATING, now=1, threshold=0.95, met=True, prefetch_rev=6, activate_rev=7,
+        total=Audience(100, ready, active, ready / 100), platforms={}, regions={}, expected=100, failed=failed,
+        flip_lag=None, workers=1, workers_behind=0,
+    )  # fmt: skip
+
+
+def test_stragglers_are_counted_once_each_and_before_the_first_sample_as_forecast() -> None:
+    found = outcome(a_flight(newest=a_look(80, ready=85, failed=2))).stragglers
     assert (found.failed, found.not_ready, found.silent, found.total) == (2, 15, 3, 20)
-    assert flights.stragglers(a_flight()).total == 0
+    unseen = outcome(a_flight())
+    assert (unseen.flipped, unseen.expected) == (0, 100)
+    assert (unseen.stragglers.not_ready, unseen.stragglers.silent, unseen.stragglers.total) == (10, 90, 100)
 
 
 def test_the_time_to_a_share_lies_between_the_samples_around_it() -> None:
-    found = flights.reached(a_flight(a_sample(0, 0), a_sample(4, 40), a_sample(6, 60)))
-    assert found == {50: 5.0, 99: None, 100: None}
+    found = outcome(a_flight(a_sample(0, 0), a_sample(4, 40), a_sample(6, 60), newest=a_look(60)))
+    assert (found.t50_s, found.t99_s, found.t100_s) == (5.0, None, None)
+
+
+@pytest.mark.parametrize(
+    ("ended", "said"),
+    [
+        ("", "In flight"),
+        ("over", ""),
+        ("superseded", "Another activation came"),
+        ("cancelled", "taken back"),
+        ("closed", "was closed"),
+    ],
+)
+def test_a_record_says_why_it_ends_where_it_does(ended: Ended, said: str) -> None:
+    assert said in words.of_flight(a_flight(newest=a_look(5), ended=ended))
+    assert (words.of_flight(a_flight(newest=a_look(5), ended=ended)) == "") == (ended == "over")
 
 
 @pytest.mark.parametrize(
@@ -229,3 +257,33 @@ async def test_the_stage_under_the_finger_is_the_one_that_is_on_until_its_window
         assert await chosen() == "live", "a canary is widened"
         await http.post("/v1/campaigns/cup/activate", json={**pressed, "window_s": 0})
         assert await chosen() == "ended"
+
+
+def steps_of(text: str) -> list[str]:
+    """Return how each step of the timeline is."""
+    return re.findall(r'<span class="state">([^<]*)</span>', text)
+
+
+async def test_a_campaign_closed_before_its_instant_tells_of_nothing_that_did_not_happen(redis: Redis) -> None:
+    async with open_console(redis) as http:
+        await create(http)
+        await http.post("/v1/campaigns/cup/prefetch", json={"window_s": 0})
+        pressed = {"stage": "live", "force": True, "reason": "nobody is connected", "window_s": 60, "in_s": 600}
+        await http.post("/v1/campaigns/cup/schedule", json={"stage": "ended", "window_s": 0, "in_s": 6000})
+        await http.post("/v1/campaigns/cup/activate", json=pressed)
+        assert steps_of(await page(http, "/campaigns/cup"))[0] == "done"
+        await http.post("/v1/campaigns/cup/close")
+        text = await page(http, "/campaigns/cup")
+        assert steps_of(text) == ["done", "not reached", "not reached", "not reached"]
+        assert "<dt>Event</dt>" not in text
+        assert re.search('data-press="unschedule"[^>]* disabled', text)
+
+
+async def test_a_campaign_closed_in_its_window_says_that_it_was_cut_short(redis: Redis) -> None:
+    async with open_console(redis) as http:
+        await create(http)
+        await http.post("/v1/campaigns/cup/prefetch", json={"window_s": 600})
+        pressed = {"stage": "live", "force": True, "reason": "nobody is connected", "window_s": 60}
+        await http.post("/v1/campaigns/cup/activate", json=pressed)
+        await http.post("/v1/campaigns/cup/close")
+        assert steps_of(await page(http, "/campaigns/cup")) == ["cut short", "done", "cut short", "not reached"]

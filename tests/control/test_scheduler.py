@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -21,6 +22,19 @@ from .test_campaigns import published
 QUICK = ControlConfig(tick_s=0.05, lease_s=0.5)
 
 Replica = Callable[[], asyncio.Task[None]]
+Tick = Callable[[], Awaitable[None]]
+
+
+@pytest.fixture
+def tick(redis: Redis) -> Tick:
+    """Have whoever leads do everything once."""
+    duties = Services(redis, QUICK, b"").leading._duties
+
+    async def once() -> None:
+        for duty in duties:
+            await duty()
+
+    return once
 
 
 @pytest.fixture
@@ -199,6 +213,76 @@ async def test_a_flight_record_keeps_the_forecast_and_what_came_of_it(
     listed = (await api.get("/v1/campaigns/cup/flights")).json()["flights"]
     assert [each["rev"] for each in listed] == [activate_rev]
     assert listed[0]["samples"] == []
+
+
+async def in_flight(api: Api, present: Present, tick: Tick, **more: Any) -> tuple[str, int]:
+    """Go live and be watched for a second of it; return where the record is, and the prefetch's revision."""
+    await api.create()
+    rev = await api.prefetch()
+    await present(prefetch_rev=rev)
+    pressed = await api.post("/v1/campaigns/cup/activate", {"stage": "live", "window_s": 600, **more})
+    await present(prefetch_rev=rev, activate_rev=pressed.json()["rev"], active=99, lags_ms=[5] * 90 + [70] * 9)
+    await tick()
+    return f"/v1/campaigns/cup/flights/{pressed.json()['rev']}", rev
+
+
+async def test_a_retract_right_after_the_press_leaves_the_record_its_percentiles(
+    api: Api, present: Present, tick: Tick
+) -> None:
+    path, rev = await in_flight(api, present, tick)
+    back = (await api.post("/v1/campaigns/cup/retract", {"reason": "wrong match"})).json()["rev"]
+    await present(prefetch_rev=rev, activate_rev=back, active=3)
+    await tick()
+    flight = (await api.get(path)).json()
+    assert flight["ended"] == "superseded"
+    assert flight["newest"]["flip_lag"]["p99_ms"] == pytest.approx(70, rel=0.02)
+    assert flight["newest"]["platforms"]["tv"]["active"] == 99
+    assert (flight["outcome"]["flipped"], flight["outcome"]["stragglers"]["silent"]) == (99, 1)
+    assert flight["outcome"]["t50_s"] is not None
+    listed = (await api.get("/v1/campaigns/cup/flights")).json()["flights"]
+    assert [(each["ended"], each["outcome"]["flipped"]) for each in listed] == [("", 3), ("superseded", 99)]
+
+
+async def test_what_is_taken_back_before_its_instant_is_recorded_as_cancelled(
+    api: Api, present: Present, tick: Tick
+) -> None:
+    path, _ = await in_flight(api, present, tick, in_s=60)
+    assert (await api.get(path)).json()["ended"] == ""
+    await api.post("/v1/campaigns/cup/cancel")
+    await tick()
+    flight = (await api.get(path)).json()
+    assert (flight["ended"], flight["outcome"]["flipped"], flight["outcome"]["expected"]) == ("cancelled", 0, 100)
+
+
+async def test_what_a_later_plan_has_hidden_is_recorded_on_once_that_is_cancelled(
+    api: Api, present: Present, tick: Tick
+) -> None:
+    path, rev = await in_flight(api, present, tick)
+    shown = int(path.rpartition("/")[2])
+    await api.post("/v1/campaigns/cup/activate", {"stage": "ended", "window_s": 0, "in_s": 300})
+    await tick()
+    assert (await api.get(path)).json()["ended"] == "superseded"
+    await api.post("/v1/campaigns/cup/cancel")
+    await present(prefetch_rev=rev, activate_rev=shown, active=100)
+    await tick()
+    flight = (await api.get(path)).json()
+    assert (flight["ended"], flight["outcome"]["flipped"]) == ("", 100)
+
+
+async def test_a_campaign_that_is_closed_closes_its_record_and_begins_none(
+    api: Api, present: Present, tick: Tick
+) -> None:
+    path, _ = await in_flight(api, present, tick)
+    await api.post("/v1/campaigns/cup/close")
+    await tick()
+    flight = (await api.get(path)).json()
+    assert (flight["ended"], flight["outcome"]["flipped"]) == ("closed", 99)
+    await api.create("gala")
+    await present(prefetch_rev=await api.prefetch("gala"), campaign="gala")
+    await api.post("/v1/campaigns/gala/activate", {"stage": "live", "window_s": 0, "in_s": 60})
+    await api.post("/v1/campaigns/gala/close")
+    await tick()
+    assert (await api.get("/v1/campaigns/gala/flights")).json()["flights"] == []
 
 
 async def test_flights_that_are_not_there_are_not_found(api: Api) -> None:
