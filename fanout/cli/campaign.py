@@ -280,6 +280,8 @@ def _show(answer: dict[str, Any], as_json: bool) -> None:
         table.add_row("second key", escape(f"turned by {approval['by']}" if approval else "not turned yet"))
     table.add_row("allowed", ", ".join(answer["allowed"]) or "nothing")
     Console().print(table)
+    for warning in answer.get("warnings", ()):
+        click.echo(f"! {warning}")
 
 
 def _plan(plan: dict[str, Any]) -> str:

@@ -14,6 +14,8 @@ from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import Response
 
+from fanout.durations import in_words
+
 # No script and no style but our own files: nothing that somebody writes into a title can run.
 CSP: Final = (
     "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -47,14 +49,7 @@ def percent(share: float) -> str:
 
 def seconds(value: float | None) -> str:
     """Return a duration: 4.5 s, 12 min 30 s, 2 h 5 min."""
-    if value is None:
-        return "never"
-    if value < 120:
-        return f"{value:,.1f} s" if value != int(value) else f"{value:,.0f} s"
-    whole = round(value)
-    if whole < 7200:
-        return f"{whole // 60} min {whole % 60} s" if whole % 60 else f"{whole // 60} min"
-    return f"{whole // 3600} h {whole % 3600 // 60} min" if whole % 3600 // 60 else f"{whole // 3600} h"
+    return "never" if value is None else in_words(value)
 
 
 def instant(at_ms: int) -> Markup:

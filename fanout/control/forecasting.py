@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
 
 from fanout.bus.presence import WorkerRecord
-from fanout.campaign import Campaign, Phase
+from fanout.campaign import Activation, Campaign, Phase, PrefetchPlan, Schedule
 from fanout.control.publications import travels_inline
 from fanout.control.requests import ForecastQuery
+from fanout.durations import in_words
 from fanout.forecast import Forecast, Load, Question, forecast, origin_per_s_peak
+from fanout.instants import iso
 from fanout.readiness import Readiness
+
+# Two events closer together than this are in each other's way: people are still looking at the first.
+NEAR_MS: Final = 10 * 60_000
+# Floats: what differs by less is the same.
+_EXACT: Final = 1e-6
+_BUSY: Final = (Phase.ARMED, Phase.ACTIVATING, Phase.LIVE)
 
 
 class ForecastView(Forecast, frozen=True, kw_only=True):
@@ -72,7 +82,10 @@ def foresee(
         threshold=ready.threshold,
         met=ready.met,
         prefetch_per_s_peak=origin_per_s_peak(devices if fetched else 0, window_s),
-        warnings=[*_warnings(found, ready), *overlaps(campaign, others)],
+        warnings=[
+            *_warnings(found, ready, devices, asked.share),
+            *overlaps(campaign, others, ready.now + asked.in_s * 1000, asked.window_s * 1000),
+        ],
     )
 
 
@@ -82,14 +95,67 @@ def fetched_bytes(campaign: Campaign) -> int:
     return max((size for size, inline in zip(sizes, travels_inline(campaign), strict=True) if not inline), default=0)
 
 
-def overlaps(campaign: Campaign, others: Iterable[Campaign]) -> list[str]:
-    """Return a sentence for each other campaign that the same devices show or are about to."""
-    busy = (Phase.ARMED, Phase.ACTIVATING, Phase.LIVE)
-    return [
-        f"Campaign {other.id} is {other.phase} on the same topic, {campaign.topic}: devices will hold both."
-        for other in others
-        if other.id != campaign.id and other.topic == campaign.topic and other.phase in busy
-    ]
+def cautions(
+    campaign: Campaign,
+    others: Iterable[Campaign],
+    records: Sequence[WorkerRecord],
+    ready: Readiness,
+    plan: PrefetchPlan | Activation | Schedule,
+    sends_per_s: float,
+) -> list[str]:
+    """Return what should be thought about after a press, in sentences.
+
+    Args:
+        plan: What was pressed; the rest is as in `foresee`.
+    """
+    if isinstance(plan, Activation):
+        in_s = max(0, plan.at - ready.now) / 1000
+        asked = ForecastQuery(window_s=plan.window_ms / 1000, in_s=in_s, share=plan.share)
+        return foresee(campaign, others, records, ready, asked, sends_per_s).warnings
+    loads = tuple(_loads(campaign, records, sends_per_s))
+    devices = sum(load.devices for load in loads)
+    if isinstance(plan, PrefetchPlan):
+        return [*_crowded(campaign, devices, plan.window_ms)]
+    prefetch = () if plan.prefetched else _crowded(campaign, devices, plan.prefetch_window_ms)
+    # By then the fleet is another; but one that is no larger needs no less time to be told.
+    question = Question(
+        workers=loads,
+        ready_share=1.0,
+        window_s=plan.window_ms / 1000,
+        ahead_s=(plan.at - plan.arm_at) / 1000,
+        origin_per_s=campaign.origin_per_s,
+    )
+    return [*prefetch, *_hurried(forecast(question)), *overlaps(campaign, others, plan.at, plan.window_ms)]
+
+
+def overlaps(campaign: Campaign, others: Iterable[Campaign], at: float, window_ms: float) -> Iterator[str]:
+    """Yield a sentence for each other campaign that the same devices show, or are about to.
+
+    Whoever listens to the topic is a device of both: the last variant of every campaign matches all.
+
+    Args:
+        at: When this one begins, Unix ms.
+        window_ms: How long its devices flip.
+    """
+    for other in others:
+        if other.id == campaign.id or other.topic != campaign.topic:
+            continue
+        where = f"on the same topic, {campaign.topic}"
+        if other.phase in _BUSY and other.activation is not None:
+            since = "for" if other.phase is Phase.ARMED else "since"
+            yield (
+                f"Campaign {other.id} is {other.phase} {where}, {since} {iso(other.activation.at)}: "
+                "devices will hold both."
+            )
+        plan = other.schedule
+        if plan is None or plan.armed or other.phase is Phase.CLOSED:
+            continue
+        if plan.at < at + window_ms + NEAR_MS and plan.at + plan.window_ms > at - NEAR_MS:
+            apart_s = (plan.at - at) / 1000
+            when = (
+                f"{in_words(abs(apart_s))} {'after' if apart_s > 0 else 'before'} this one" if apart_s else "as this"
+            )
+            yield f"Campaign {other.id} is scheduled {where}, for {iso(plan.at)}, {when}: devices will hold both."
 
 
 def _prefetch_left_s(campaign: Campaign, now_ms: int) -> float:
@@ -105,10 +171,14 @@ def _loads(campaign: Campaign, records: Iterable[WorkerRecord], sends_per_s: flo
         yield Load(devices, record.broadcast_per_s or sends_per_s)
 
 
-def _warnings(found: Forecast, ready: Readiness) -> Iterable[str]:
-    if not found.devices:
+def _warnings(found: Forecast, ready: Readiness, devices: int, share: float) -> Iterator[str]:
+    if not devices:
         yield "Nobody is connected."
-    elif not ready.met:
+    elif not found.devices:
+        yield f"A share of {share * 100:g} % of {devices:,} devices is most likely none of them."
+    if devices and not ready.prefetch_rev:
+        yield f"Nothing is prefetched yet; {devices:,} devices are connected."
+    elif devices and not ready.met:
         yield (
             f"{ready.total.ready:,} of {ready.total.connected:,} connected devices are ready "
             f"({ready.total.coverage:.1%}); the threshold is {ready.threshold:.1%}."
@@ -116,10 +186,31 @@ def _warnings(found: Forecast, ready: Readiness) -> Iterable[str]:
     if not found.within_budget:
         yield (
             f"The origin would see {found.origin_per_s_peak:,.0f} requests a second; its budget is "
-            f"{found.origin_per_s:,.0f}. A window of {found.window_s_safe:,.1f} s or more stays inside it."
+            f"{found.origin_per_s:,.0f}. A window of {_tenths_up(found.window_s_safe):,.1f} s or more "
+            "stays inside it."
         )
+    yield from _hurried(found)
+
+
+def _tenths_up(seconds: float) -> float:
+    """Return a duration that is no less than this, to a tenth of a second."""
+    return math.ceil(seconds * 10 - _EXACT) / 10
+
+
+def _hurried(found: Forecast) -> Iterator[str]:
     if found.window_s < found.window_s_min:
         yield (
-            f"Gateways need {found.window_s_min:,.1f} s to tell everyone, "
-            f"more than the window of {found.window_s:g} s."
+            f"Gateways need {in_words(found.window_s_min)} to tell everyone, "
+            f"more than the window of {in_words(found.window_s)}."
+        )
+
+
+def _crowded(campaign: Campaign, devices: int, window_ms: int) -> Iterator[str]:
+    """Yield what is to be said of a prefetch over this window."""
+    asking = devices if fetched_bytes(campaign) else 0
+    peak, budget = origin_per_s_peak(asking, window_ms / 1000), campaign.origin_per_s
+    if peak > budget:
+        yield (
+            f"While devices prefetch, the origin would see {peak:,.0f} requests a second; its budget is "
+            f"{budget:,.0f}. A window of {in_words(math.ceil(asking / budget))} or more stays inside it."
         )

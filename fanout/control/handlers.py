@@ -13,6 +13,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.requests import Request
 from starlette.responses import Response
 
+from fanout.campaign import Activation, PrefetchPlan, Schedule
 from fanout.control import origin
 from fanout.control.pressing import Press
 from fanout.control.services import Services
@@ -50,6 +51,12 @@ def campaign_answer(view: CampaignView, status: int = 200) -> Response:
     return _json(view, status, headers)
 
 
+async def _cautioned(call: Call, view: CampaignView, plan: PrefetchPlan | Activation | Schedule | None) -> Response:
+    """Dress a campaign with what should be thought about, now that this was pressed."""
+    warnings = [] if plan is None else await call.services.watch.cautions(view, plan)
+    return campaign_answer(msgspec.structs.replace(view, warnings=warnings))
+
+
 async def list(call: Call) -> Response:
     """Answer with every campaign."""
     return _json(CampaignList(await call.services.watch.campaigns()))
@@ -68,12 +75,14 @@ async def show(call: Call) -> Response:
 
 async def prefetch(call: Call) -> Response:
     """Press prefetch."""
-    return campaign_answer(await call.services.actions.prefetch(call.campaign_id, call.body, call.press))
+    view = await call.services.actions.prefetch(call.campaign_id, call.body, call.press)
+    return await _cautioned(call, view, view.prefetch)
 
 
 async def activate(call: Call) -> Response:
     """Press activate."""
-    return campaign_answer(await call.services.actions.activate(call.campaign_id, call.body, call.press))
+    view = await call.services.actions.activate(call.campaign_id, call.body, call.press)
+    return await _cautioned(call, view, view.activation)
 
 
 async def cancel(call: Call) -> Response:
@@ -103,7 +112,8 @@ async def approve(call: Call) -> Response:
 
 async def schedule(call: Call) -> Response:
     """Have it happen by itself."""
-    return campaign_answer(await call.services.plans.schedule(call.campaign_id, call.body, call.press))
+    view = await call.services.plans.schedule(call.campaign_id, call.body, call.press)
+    return await _cautioned(call, view, view.schedule)
 
 
 async def unschedule(call: Call) -> Response:
@@ -113,7 +123,8 @@ async def unschedule(call: Call) -> Response:
 
 async def move(call: Call) -> Response:
     """Put the event at another time."""
-    return campaign_answer(await call.services.actions.move(call.campaign_id, call.body, call.press))
+    view = await call.services.actions.move(call.campaign_id, call.body, call.press)
+    return await _cautioned(call, view, view.schedule or view.activation)
 
 
 async def forecast(call: Call) -> Response:

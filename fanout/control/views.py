@@ -22,6 +22,7 @@ class CampaignView(Campaign, frozen=True, kw_only=True):
         etag: The ETag header's value; send it as If-Match to change only what you have seen.
         now: The store's clock, Unix ms.
         rev: In answers to an action: the revision of what it published.
+        warnings: In answers to an action: what should be thought about, in sentences.
         waits: Why the schedule's next step has not been taken, "" if nothing holds it up.
     """
 
@@ -29,6 +30,7 @@ class CampaignView(Campaign, frozen=True, kw_only=True):
     etag: str
     now: int
     rev: int | UnsetType = UNSET
+    warnings: list[str] | UnsetType = UNSET
     waits: str = ""
 
 

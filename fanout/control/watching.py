@@ -11,13 +11,14 @@ from fanout import keyspace, planning
 from fanout.audit import Entry
 from fanout.bus.presence import WorkerRecord
 from fanout.bus.publisher import Publisher
-from fanout.campaign import Campaign
+from fanout.campaign import Activation, Campaign, PrefetchPlan, Schedule
 from fanout.connect import store_errors
 from fanout.control.config import ControlConfig
-from fanout.control.forecasting import ForecastView, foresee
+from fanout.control.forecasting import ForecastView, cautions, foresee
 from fanout.control.observe import Observer
 from fanout.control.requests import ForecastQuery
 from fanout.control.views import AuditChain, CampaignView, view
+from fanout.errors import StoreUnavailable
 from fanout.readiness import Fleet, Readiness
 from fanout.store.audit import PAGE, AuditStore
 from fanout.store.campaigns import CampaignStore
@@ -111,6 +112,16 @@ class Watch:
         campaign = all_of_them.get(campaign_id) or await self._campaigns.get(campaign_id)
         ready, records = await self._observer.both(campaign, now_ms)
         return foresee(campaign, all_of_them.values(), records, ready, asked, self._config.sends_per_s)
+
+    async def cautions(self, campaign: Campaign, plan: PrefetchPlan | Activation | Schedule) -> list[str]:
+        """Return what should be thought about after this was pressed; nothing while the store is silent."""
+        try:
+            now_ms = await self.now_ms()
+            others = [lifecycle.advance(each, now_ms) for each in await self._campaigns.list()]
+            ready, records = await self._observer.both(lifecycle.advance(campaign, now_ms), now_ms)
+        except StoreUnavailable:
+            return []  # it was pressed all the same
+        return cautions(campaign, others, records, ready, plan, self._config.sends_per_s)
 
     async def fleet(self) -> Fleet:
         """Return every gateway worker and their sums."""

@@ -192,6 +192,78 @@ async def test_a_campaign_on_the_same_topic_is_warned_of(api: Api, present: Pres
     assert any("Campaign cup is armed on the same topic" in warning for warning in found["warnings"])
 
 
+async def test_two_schedules_on_one_topic_warn_of_each_other_and_of_nobody_far_off(api: Api) -> None:
+    await api.create("first")
+    await api.create("second")
+    await api.create("elsewhere", topic="news")
+    now = (await api.get("/v1/campaigns/first")).json()["now"]
+    at = now + 7_200_000
+
+    async def planned(campaign: str, at: int) -> list[str]:
+        plan = {"stage": "live", "window_s": 20, "at": at, "prefetch_at": at - 3_600_000, "prefetch_window_s": 600}
+        answer = await api.post(f"/v1/campaigns/{campaign}/schedule", plan)
+        assert answer.status_code == 200, answer.text
+        return list(answer.json()["warnings"])
+
+    assert await planned("first", at) == []
+    (warning,) = await planned("second", at + 5_000)
+    assert "Campaign first is scheduled on the same topic, sport, for " in warning
+    assert ", 5 s before this one: devices will hold both." in warning
+    (warning,) = await planned("first", at)
+    assert "Campaign second" in warning
+    assert "5 s after this one" in warning
+    assert await planned("second", at + 3_600_000) == []
+    assert await planned("elsewhere", at) == []
+    moved = await api.post("/v1/campaigns/second/move", {"at": at + 20_000})
+    assert "20 s before this one" in moved.json()["warnings"][0]
+
+
+async def test_a_press_beside_a_live_campaign_is_answered_with_a_warning(api: Api, present: Present) -> None:
+    await api.create("first")
+    await present(prefetch_rev=await api.prefetch("first"), campaign="first")
+    go = {"stage": "live", "window_s": 60}
+    alone = await api.post("/v1/campaigns/first/activate", go)
+    assert alone.json()["warnings"] == []
+    await api.create("second")
+    await present(prefetch_rev=await api.prefetch("second"), campaign="second")
+    beside = await api.post("/v1/campaigns/second/activate", go)
+    (warning,) = beside.json()["warnings"]
+    assert "Campaign first is activating on the same topic, sport, since " in warning
+    shown = (await api.get("/v1/campaigns/second")).json()
+    assert "warnings" not in shown
+
+
+async def test_a_plan_that_cannot_be_kept_is_answered_with_the_number(api: Api, present: Present) -> None:
+    await api.create(variants=[{"bundle": {"sha256": "b" * 64, "bytes": 50_000, "url": "https://cdn.example/b"}}])
+    await present(connected=100_000, ready=0)
+    now = (await api.get("/v1/campaigns/cup")).json()["now"]
+    plan = {"stage": "live", "window_s": 0, "at": now + 7_200_000, "arm_ahead_s": 0}
+    plan |= {"prefetch_at": now + 60_000, "prefetch_window_s": 10}
+    crowded, hurried = (await api.post("/v1/campaigns/cup/schedule", plan)).json()["warnings"]
+    assert "the origin would see 10,000 requests a second; its budget is 2,000. A window of 50 s" in crowded
+    assert "more than the window of 0 s" in hurried
+    prefetched = await api.post("/v1/campaigns/cup/prefetch", {"window_s": 10})
+    assert prefetched.json()["warnings"] == [crowded]
+    await present(connected=100_000, ready=0, prefetch_rev=prefetched.json()["rev"])
+    assert (await api.post("/v1/campaigns/cup/prefetch", {"window_s": 50})).json()["warnings"] == []
+
+
+async def test_what_is_short_or_few_is_not_rounded_away(api: Api, present: Present) -> None:
+    await api.create()
+    await present(connected=300, ready=300, prefetch_rev=await api.prefetch())
+    hurried = (await api.get("/v1/campaigns/cup/forecast?window_s=0")).json()
+    assert "Gateways need 8 ms to tell everyone, more than the window of 0 s." in hurried["warnings"]
+    few = (await api.get("/v1/campaigns/cup/forecast?window_s=1&share=0.00001")).json()["warnings"]
+    assert few == ["A share of 0.001 % of 300 devices is most likely none of them."]
+
+
+async def test_a_draft_is_not_said_to_have_nobody(api: Api, present: Present) -> None:
+    await api.create()
+    await present(connected=300, ready=0, campaign="another")
+    found = (await api.get("/v1/campaigns/cup/forecast?window_s=1")).json()["warnings"]
+    assert found == ["Nothing is prefetched yet; 300 devices are connected."]
+
+
 @pytest.mark.parametrize(
     ("query", "words"),
     [

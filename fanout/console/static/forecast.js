@@ -7,6 +7,8 @@ const STALE_MS = 3000;
 const count = (number) => Math.round(number).toLocaleString();
 const time = (s) => (s === null ? "never" : `${s.toLocaleString(undefined, { maximumFractionDigits: 1 })} s`);
 
+const tenths = (s) => Math.ceil(s * 10 - 1e-9) / 10;
+
 function entry(name, words) {
   const box = document.createElement("div");
   const term = document.createElement("dt");
@@ -88,11 +90,12 @@ export class Forecast {
 
   #safe(found) {
     const box = document.createElement("span");
-    box.append(`${time(found.window_s_safe)} `);
+    // Up to the next tenth: what is shown, and used, must not be less than what is safe.
+    box.append(`${time(tenths(found.window_s_safe))} `);
     if (found.window_s < found.window_s_safe) {
       const use = Object.assign(document.createElement("button"), { type: "button", className: "quiet", textContent: "Use it" });
       use.addEventListener("click", () => {
-        this.#form.elements.window_s.value = String(Math.ceil(found.window_s_safe));
+        this.#form.elements.window_s.value = String(tenths(found.window_s_safe));
         this.#form.dispatchEvent(new Event("input", { bubbles: true }));
       });
       box.append(use);

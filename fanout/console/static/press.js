@@ -90,7 +90,10 @@ export async function press({ what, path, body, method = "POST", version = null,
 }
 
 async function conclude(say, what, { ok, status, told }, campaign) {
-  if (ok) return say("done", told.rev ? `${what}: done, revision ${told.rev}.` : `${what}: done.`);
+  if (ok) {
+    const warnings = (told.warnings ?? []).map((each) => ` ${each}`).join("");
+    return say("done", `${what}: done${told.rev ? `, revision ${told.rev}` : ""}.${warnings}`);
+  }
   if (status === 412) return say("refused", `${what}: ${await whoElse(campaign)} Nothing was done; look again, then press again.`);
   if (status === 401) return say("refused", `${what}: nobody is signed in here any more. Sign in again; nothing was done.`);
   return say("refused", `${what}: refused. ${told.detail ?? told.title}`);
