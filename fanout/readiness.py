@@ -47,6 +47,8 @@ class Readiness(Struct, frozen=True, kw_only=True):
     """One campaign across the fleet, now.
 
     Attributes:
+        reachable: Whom the next message may reach: as ``total.connected``, and every connection of a worker that
+            counts nobody for this campaign, which none does before its first prefetch.
         met: True if coverage reaches the threshold, so that going live needs no force.
         prefetch_rev: The prefetch that ``ready`` is about, 0 before the first.
         activate_rev: The activation that ``active``, ``failed`` and ``flip_lag`` are about, 0 if none stands.
@@ -58,6 +60,7 @@ class Readiness(Struct, frozen=True, kw_only=True):
     campaign: str
     phase: Phase
     now: int
+    reachable: int = 0
     threshold: float
     met: bool
     prefetch_rev: int
@@ -116,7 +119,7 @@ def audience(campaign: Campaign, records: Iterable[WorkerRecord]) -> Audience:
     return _sum(_groups(campaign, _gauges(campaign, records)))
 
 
-def readiness(campaign: Campaign, records: Iterable[WorkerRecord], now_ms: int) -> Readiness:
+def readiness(campaign: Campaign, records: Sequence[WorkerRecord], now_ms: int) -> Readiness:
     """Add up one campaign. ``campaign`` is as of now (`fanout.campaign.advance`)."""
     gauges = _gauges(campaign, records)
     prefetch_rev, activate_rev = _revs(campaign)
@@ -128,6 +131,7 @@ def readiness(campaign: Campaign, records: Iterable[WorkerRecord], now_ms: int) 
         campaign=campaign.id,
         phase=campaign.phase,
         now=now_ms,
+        reachable=sum(reachable(campaign.id, record) for record in records),
         threshold=campaign.threshold,
         met=total.connected > 0 and prefetch_rev > 0 and total.coverage >= campaign.threshold,
         prefetch_rev=prefetch_rev,
@@ -141,6 +145,12 @@ def readiness(campaign: Campaign, records: Iterable[WorkerRecord], now_ms: int) 
         workers=len(gauges),
         workers_behind=sum(gauge.prefetch_rev != prefetch_rev for gauge in gauges),
     )
+
+
+def reachable(campaign_id: str, record: WorkerRecord) -> int:
+    """Return how many devices of a worker the campaign's next message may reach."""
+    gauge = record.campaigns.get(campaign_id)
+    return record.connections if gauge is None else sum(group.connected for group in gauge.groups)
 
 
 def fleet(records: Sequence[WorkerRecord], bus_rev: int, now_ms: int) -> Fleet:

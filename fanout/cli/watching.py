@@ -24,6 +24,9 @@ def readiness(campaign_id: str, control_url: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(answer))
         return
+    if not answer["prefetch_rev"]:
+        click.echo(f"{answer['phase']}; nothing is prefetched yet, {answer['reachable']:,} devices are connected")
+        return
     table = Table("", "connected", "ready", "active", "coverage")
     for title in ("platforms", "regions"):
         for name, audience in sorted(answer[title].items()):

@@ -80,7 +80,7 @@ async def campaign(services: Services, caller: Caller, campaign_id: str) -> dict
             "phase": seen.phase,
             "stage": seen.stage,
             "why": why,
-            "connected": ready.total.connected,
+            "reachable": ready.reachable,
             "ready": ready.total.ready,
             "active": ready.total.active,
             "expected": ready.expected,

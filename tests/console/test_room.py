@@ -34,6 +34,9 @@ async def _create(page: Page) -> None:
     await page.locator("[data-stage=live] .title-field").fill("It is on")
     await page.get_by_role("button", name="Create the campaign").click()
     await page.wait_for_url("**/campaigns/cup")
+    # Nobody counts the devices of a draft, but they are there.
+    await expect(press(page, "prefetch")).to_have_text(f"Prefetch {DEVICES} devices over 60 s")
+    await expect(page.locator("#campaign-readiness")).to_contain_text(f"{DEVICES} devices are connected")
 
 
 async def test_two_people_take_an_event_from_the_form_to_the_flight_record(chrome: Browser) -> None:

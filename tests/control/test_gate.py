@@ -80,6 +80,17 @@ async def test_ready_for_an_older_prefetch_is_not_ready(api: Api, present: Prese
     assert (readiness["workers"], readiness["workers_behind"], readiness["met"]) == (2, 1, False)
 
 
+async def test_before_the_first_prefetch_whoever_is_connected_may_be_reached(api: Api, present: Present) -> None:
+    await api.create()
+    await present(60, worker="a", campaign="another")
+    await present(40, worker="b", campaign="another")
+    draft = (await api.get("/v1/campaigns/cup/readiness")).json()
+    assert (draft["reachable"], draft["total"]["connected"], draft["prefetch_rev"]) == (100, 0, 0)
+    await present(25, worker="a", prefetch_rev=await api.prefetch())
+    told = (await api.get("/v1/campaigns/cup/readiness")).json()
+    assert (told["reachable"], told["total"]["connected"]) == (65, 25)
+
+
 async def test_readiness_follows_an_activation_as_devices_report_it(api: Api, present: Present) -> None:
     await api.create()
     rev = await api.prefetch()

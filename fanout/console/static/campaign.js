@@ -36,7 +36,7 @@ function name() {
   const to = point.retract_to ? ` to ${point.retract_to.toUpperCase()}` : "";
   label("retract", `${rehearsal ? "Retract the rehearsal" : "Retract"}${to} now`);
   const prefetch_s = seconds("prefetch-form", "window_s");
-  label("prefetch", `Prefetch ${devices(point.connected)} over ${prefetch_s} s`);
+  label("prefetch", `Prefetch ${devices(point.reachable)} over ${prefetch_s} s`);
 }
 
 function label(button, words) {
