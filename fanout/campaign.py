@@ -243,10 +243,10 @@ def activated(campaign: Campaign, activation: Activation, now_ms: int) -> Campai
     campaign = advance(campaign, now_ms)
     if activation.stage not in campaign.stages:
         raise InvalidInput(
-            f"stage is {activation.stage[:80]!r}; campaign {campaign.id} has {', '.join(campaign.stages)}"
+            f"stage is {activation.stage[:80]!r}; campaign {campaign.id} has {', '.join(campaign.stages)}", "$.stage"
         )
     if not 0 < activation.share <= 1:
-        raise InvalidInput(f"share is {activation.share}; send more than 0 and at most 1")
+        raise InvalidInput(f"share is {activation.share}; send more than 0 and at most 1", "$.share")
     running = _running(campaign)
     if running is not None and running.stage == activation.stage and activation.share < running.share:
         raise Refused(

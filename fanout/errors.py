@@ -12,7 +12,15 @@ class FanoutError(Exception):
 
 
 class InvalidInput(FanoutError):
-    """What was asked cannot be done as asked. The message says what was sent, what is allowed, what to do."""
+    """What was asked cannot be done as asked. The message says what was sent, what is allowed, what to do.
+
+    Attributes:
+        path: Of the field that it is about, such as ``$.window_s``; "" if it is about no single one.
+    """
+
+    def __init__(self, message: str, path: str = "") -> None:
+        super().__init__(message)
+        self.path = path
 
 
 class Refused(FanoutError):

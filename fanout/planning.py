@@ -13,6 +13,7 @@ import msgspec
 
 from fanout import campaign as lifecycle
 from fanout.campaign import Action, Activation, Approval, Campaign, Phase, Schedule, changed
+from fanout.durations import in_words
 from fanout.errors import InvalidInput, Refused
 
 # What people decide when they create a campaign, and may edit; the rest is its life.
@@ -55,7 +56,7 @@ def edited(campaign: Campaign, wanted: Campaign, by: str, now_ms: int) -> Campai
     """
     campaign = lifecycle.advance(campaign, now_ms)
     if wanted.id != campaign.id:
-        raise InvalidInput(f"id is {wanted.id!r}, the campaign is {campaign.id!r}; copy the campaign instead")
+        raise InvalidInput(f"id is {wanted.id!r}, the campaign is {campaign.id!r}; copy the campaign instead", "$.id")
     if campaign.schedule is not None and campaign.schedule.stage not in wanted.stages:
         raise Refused(
             f"stage {campaign.schedule.stage!r} is scheduled, the stages sent are {', '.join(wanted.stages)}; "
@@ -101,13 +102,15 @@ def scheduled(campaign: Campaign, schedule: Schedule | None, now_ms: int) -> Cam
     if schedule is not None:
         if schedule.stage not in campaign.stages:
             raise InvalidInput(
-                f"stage is {schedule.stage[:80]!r}; campaign {campaign.id} has {', '.join(campaign.stages)}"
+                f"stage is {schedule.stage[:80]!r}; campaign {campaign.id} has {', '.join(campaign.stages)}",
+                "$.stage",
             )
         _check_order(schedule, now_ms)
         schedule = msgspec.structs.replace(schedule, prefetched=campaign.phase is not Phase.DRAFT, armed=False)
         if not schedule.prefetched and schedule.prefetch_at is None:
             raise InvalidInput(
-                f"campaign {campaign.id} has not been prefetched; send prefetch_at too, or prefetch it first"
+                f"campaign {campaign.id} has not been prefetched; send prefetch_at too, or prefetch it first",
+                "$.prefetch_at",
             )
     return changed(campaign, Action.SCHEDULE, now_ms, schedule=schedule, approval=None)
 
@@ -125,7 +128,7 @@ def moved(campaign: Campaign, at: int, now_ms: int) -> tuple[Campaign, Activatio
     campaign = lifecycle.advance(campaign, now_ms)
     lifecycle.target(campaign, Action.MOVE)
     if at < now_ms:
-        raise InvalidInput(f"at is {at}, {(now_ms - at) / 1000:g} s in the past (now is {now_ms}, Unix ms)")
+        raise InvalidInput(f"at is {in_words((now_ms - at) / 1000)} in the past; send an instant to come", "$.at")
     schedule, armed = campaign.schedule, campaign.activation if campaign.phase is Phase.ARMED else None
     if armed is not None and armed.retracts:
         raise Refused(f"campaign {campaign.id} is going back to {armed.stage!r}; a retract does not move")
@@ -167,17 +170,22 @@ def missed(campaign: Campaign, now_ms: int) -> bool:
 
 
 def _check_order(schedule: Schedule, now_ms: int) -> None:
+    field = "arm_at" if schedule.prefetch_at is None else "prefetch_at"
     first = schedule.arm_at if schedule.prefetch_at is None else schedule.prefetch_at
     if first < now_ms - LATE_MS_MAX:
-        raise InvalidInput(
-            f"the schedule begins at {first}, {(now_ms - first) / 1000:g} s in the past (now is {now_ms}, Unix ms)"
-        )
+        ago = in_words((now_ms - first) / 1000)
+        raise InvalidInput(f"{field} is {ago} in the past; send an instant to come", f"$.{field}")
     if schedule.arm_at > schedule.at:
+        late = in_words((schedule.arm_at - schedule.at) / 1000)
         raise InvalidInput(
-            f"arm_at is {schedule.arm_at}, after at, which is {schedule.at}; devices are armed before the instant"
+            f"devices would be armed {late} after the instant; arm_ahead_s is 0 or more: they are armed before the "
+            "instant",
+            "$.arm_ahead_s",
         )
     if schedule.prefetch_at is not None and schedule.prefetch_at + schedule.prefetch_window_ms > schedule.arm_at:
+        late = in_words((schedule.prefetch_at + schedule.prefetch_window_ms - schedule.arm_at) / 1000)
         raise InvalidInput(
-            f"the prefetch ends at {schedule.prefetch_at + schedule.prefetch_window_ms}, after arm_at, which is "
-            f"{schedule.arm_at}; begin it earlier, or give it a shorter window"
+            f"the prefetch ends {late} after devices are to be armed; begin it earlier, give it a shorter window, or "
+            "arm them later",
+            "$.prefetch_at",
         )

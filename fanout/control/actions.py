@@ -60,7 +60,9 @@ class Actions:
         window_ms = check_window("prefetch", milliseconds(request.window_s), self._config.prefetch_window_ms_max)
 
         async def change(campaign: Campaign, now_ms: int) -> Change:
-            from_ms = instant_ms("from", request.from_, request.in_s, now_ms, self._config.at_ahead_ms_max)
+            from_ms = instant_ms(
+                "from", request.from_, request.in_s, now_ms, self._config.at_ahead_ms_max, default=now_ms
+            )
             plan = PrefetchPlan(0, from_ms, window_ms)
             after = lifecycle.prefetched(campaign, plan, now_ms)
             contents = await self._contents(campaign)
@@ -74,13 +76,13 @@ class Actions:
         window_ms = check_window("activate", milliseconds(request.window_s), self._config.activate_window_ms_max)
         reason = check_text("reason", request.reason, lines=True).strip()
         if request.force and not reason:
-            raise InvalidInput("force was sent without a reason; say why in reason")
+            raise InvalidInput("force was sent without a reason; say why in reason", "$.reason")
 
         async def change(campaign: Campaign, now_ms: int) -> Change:
             activation = Activation(
                 rev=0,
                 stage=request.stage,
-                at=instant_ms("at", request.at, request.in_s, now_ms, self._config.at_ahead_ms_max),
+                at=instant_ms("at", request.at, request.in_s, now_ms, self._config.at_ahead_ms_max, default=now_ms),
                 window_ms=window_ms,
                 share=request.share,
                 reason=reason,
@@ -133,7 +135,7 @@ class Actions:
         window_ms = check_window("retract", milliseconds(request.window_s), self._config.retract_window_ms_max)
         reason = check_text("reason", request.reason, lines=True).strip()
         if not reason:
-            raise InvalidInput("reason is empty; say why the stage is retracted")
+            raise InvalidInput("reason is empty; say why the stage is retracted", "$.reason")
 
         async def change(campaign: Campaign, now_ms: int) -> Change:
             after = lifecycle.retracted(campaign, window_ms, reason, press.by, now_ms)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Iterator
 from typing import Any, Final, TypeVar
 
 import msgspec
+from msgspec import inspect
 from starlette.requests import ClientDisconnect, Request
 
 from fanout.control.problems import Problem
@@ -103,12 +105,35 @@ def _wrong_shape(message: str, raw: bytes, kind: type[Any]) -> Problem:
     assert match is not None, "the pattern matches every text"
     what, path = match["what"], match["path"] or "$"
     extra: dict[str, Any] = {"path": path, "allowed": what}
-    if "unknown field" in what and path == "$":
-        extra["allowed"] = sorted(field.encode_name for field in msgspec.structs.fields(kind))
+    if "unknown field" in what and (allowed := _fields_at(path, kind)):
+        extra["allowed"] = allowed
         what += f"; allowed are {', '.join(extra['allowed'])}"
     elif (found := _at(path, raw)) is not None:
         extra["sent"] = found
     return Problem(422, "invalid-input", "Invalid input", f"{what}, at {path}", **extra)
+
+
+def _fields_at(path: str, kind: type[Any]) -> list[str]:
+    """Return the fields that are allowed at a path such as ``$.variants[0].bundle``; none if it is no struct."""
+    here = [inspect.type_info(kind)]
+    for name, _ in _STEP.findall(path):
+        here = [inner for each in here for inner in _within(each, name)]
+    fields = [field.encode_name for each in here if isinstance(each, inspect.StructType) for field in each.fields]
+    return sorted(fields)
+
+
+def _within(kind: inspect.Type, name: str) -> Iterator[inspect.Type]:
+    """Yield what a kind holds in a field, or, without a name, as an item; of a union, what any of its kinds holds."""
+    match kind:
+        case inspect.UnionType(types=types):
+            for each in types:
+                yield from _within(each, name)
+        case inspect.StructType(fields=fields):
+            yield from (field.type for field in fields if field.encode_name == name)
+        case inspect.ListType(item_type=item):
+            yield item
+        case inspect.DictType(value_type=value):
+            yield value
 
 
 def _at(path: str, raw: bytes) -> str | None:

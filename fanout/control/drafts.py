@@ -35,7 +35,9 @@ async def draft(
     contents: dict[str, Content] = {}
     variants: list[Variant] = []
     if len(request.variants) > limits.VARIANTS_MAX:
-        raise InvalidInput(f"{len(request.variants)} variants were sent; 1 to {limits.VARIANTS_MAX} are allowed")
+        raise InvalidInput(
+            f"{len(request.variants)} variants were sent; 1 to {limits.VARIANTS_MAX} are allowed", "$.variants"
+        )
     for index, variant in enumerate(request.variants):
         _check_match(index, variant.match, config.attr_keys)
         bundle = await _bundle(index, variant.bundle, request.stages, bundles, contents)
@@ -64,11 +66,15 @@ def _check_match(index: int, match: dict[str, str], attr_keys: tuple[str, ...]) 
     # A misspelt attribute would match nobody, and be noticed on the night.
     for name, value in match.items():
         if name not in attr_keys:
-            raise InvalidInput(f"variants[{index}].match names {name[:80]!r}; devices have {', '.join(attr_keys)}")
+            raise InvalidInput(
+                f"variants[{index}].match names {name[:80]!r}; devices have {', '.join(attr_keys)}",
+                f"$.variants[{index}].match",
+            )
         if not 1 <= len(value) <= limits.ATTR_VALUE_CHARS_MAX or not value.isprintable():
             raise InvalidInput(
                 f"variants[{index}].match.{name} has {len(value)} characters; "
-                f"1 to {limits.ATTR_VALUE_CHARS_MAX} printable ones are allowed, as in tokens"
+                f"1 to {limits.ATTR_VALUE_CHARS_MAX} printable ones are allowed, as in tokens",
+                f"$.variants[{index}].match",
             )
 
 
@@ -79,7 +85,7 @@ async def _bundle(
     elsewhere = (sent.bytes, sent.url)
     if sent.stages is not None and sent.sha256 is None and elsewhere == (None, None):
         content = canonical(sent.stages)
-        check_stages(content.sha256, sent.stages, stages)
+        check_stages(where, sent.stages, stages)
         contents[content.sha256] = content
         return wire.Bundle(content.sha256, len(content.data))
     if sent.stages is None and sent.sha256 is not None:
@@ -92,7 +98,8 @@ async def _bundle(
     given = [name for name in ("stages", "sha256", "bytes", "url") if getattr(sent, name) is not None]
     raise InvalidInput(
         f"{where} has {', '.join(given) or 'nothing'}; send stages (the content), or sha256 (uploaded "
-        "before), or sha256, bytes and url (in your own CDN)"
+        "before), or sha256, bytes and url (in your own CDN)",
+        f"$.{where}",
     )
 
 
@@ -100,14 +107,14 @@ async def _uploaded(where: str, sha256: str, stages: list[str], bundles: BundleS
     try:
         data = await bundles.get(sha256)
     except NotFound as exc:
-        raise InvalidInput(f"{where}: {exc}") from exc
-    check_stages(sha256, stages_of(data), stages)
+        raise InvalidInput(f"{where}: {exc}", f"$.{where}") from exc
+    check_stages(where, stages_of(data), stages)
     return wire.Bundle(sha256, len(data))
 
 
 def _check_digest(where: str, sha256: str) -> None:
     if not SHA256.fullmatch(sha256):
-        raise InvalidInput(f"{where}.sha256 is {sha256[:80]!r}; send 64 lower-case hex digits")
+        raise InvalidInput(f"{where}.sha256 is {sha256[:80]!r}; send 64 lower-case hex digits", f"$.{where}.sha256")
 
 
 def _check_url(where: str, url: str) -> None:
@@ -117,4 +124,4 @@ def _check_url(where: str, url: str) -> None:
     except ValueError:
         good = False
     if not good or " " in url:
-        raise InvalidInput(f"{where}.url is {url[:80]!r}; send an absolute http or https URL")
+        raise InvalidInput(f"{where}.url is {url[:80]!r}; send an absolute http or https URL", f"$.{where}.url")

@@ -13,7 +13,7 @@ from fanout.control.requests import ForecastQuery
 from fanout.durations import in_words
 from fanout.forecast import Forecast, Load, Question, forecast, origin_per_s_peak
 from fanout.instants import iso
-from fanout.readiness import Readiness
+from fanout.readiness import Readiness, reachable
 
 # Two events closer together than this are in each other's way: people are still looking at the first.
 NEAR_MS: Final = 10 * 60_000
@@ -165,10 +165,7 @@ def _prefetch_left_s(campaign: Campaign, now_ms: int) -> float:
 
 def _loads(campaign: Campaign, records: Iterable[WorkerRecord], sends_per_s: float) -> Iterable[Load]:
     for record in records:
-        gauge = record.campaigns.get(campaign.id)
-        # Before its first prefetch nobody counts a campaign's devices: then it may be for all of them.
-        devices = sum(group.connected for group in gauge.groups) if gauge else record.connections
-        yield Load(devices, record.broadcast_per_s or sends_per_s)
+        yield Load(reachable(campaign.id, record), record.broadcast_per_s or sends_per_s)
 
 
 def _warnings(found: Forecast, ready: Readiness, devices: int, share: float) -> Iterator[str]:

@@ -97,7 +97,14 @@ class Plans:
         at = instant_ms("at", request.at, request.in_s, now_ms, ahead_ms_max)
         prefetch_at = None
         if request.prefetch_at is not None:
-            prefetch_at = instant_ms("prefetch_at", request.prefetch_at, None, now_ms, ahead_ms_max)
+            prefetch_at = instant_ms(
+                "prefetch_at",
+                request.prefetch_at,
+                None,
+                now_ms,
+                ahead_ms_max,
+                hint="send an instant to come, or leave prefetch_at out if people prefetch",
+            )
         return Schedule(
             stage=request.stage,
             at=at,
@@ -105,6 +112,9 @@ class Plans:
             arm_at=max(now_ms, at - milliseconds(request.arm_ahead_s)),
             prefetch_at=prefetch_at,
             prefetch_window_ms=check_window(
-                "prefetch", milliseconds(request.prefetch_window_s), self._config.prefetch_window_ms_max
+                "prefetch",
+                milliseconds(request.prefetch_window_s),
+                self._config.prefetch_window_ms_max,
+                "prefetch_window_s",
             ),
         )

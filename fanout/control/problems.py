@@ -85,7 +85,8 @@ def of(exc: Exception) -> Problem:
         case KeyReused():
             return Problem(422, "key-reused", "Idempotency-Key used before", str(exc))
         case InvalidInput():
-            return Problem(422, "invalid-input", "Invalid input", str(exc))
+            about: dict[str, Any] = {"path": exc.path} if exc.path else {}
+            return Problem(422, "invalid-input", "Invalid input", str(exc), **about)
         case StaleVersion():
             return Problem(
                 412,

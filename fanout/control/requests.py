@@ -13,7 +13,9 @@ from msgspec import Meta, Struct, field
 
 from fanout import limits, wire
 from fanout.control.config import PAST_MS_MAX
+from fanout.durations import in_words
 from fanout.errors import InvalidInput
+from fanout.instants import iso
 
 Seconds = Annotated[float, Meta(description="Seconds; fractions are allowed.")]
 Instant = Annotated[int | str, Meta(description="Unix milliseconds, or ISO 8601 with a zone: 2026-07-01T20:00:00Z.")]
@@ -174,7 +176,9 @@ def check_text(name: str, text: str, *, lines: bool = False) -> str:
         InvalidInput: It holds a character that is not to be seen, but changes how others are.
     """
     if found := _UNSEEN.search(text.replace("\n", "").replace("\t", "") if lines else text):
-        raise InvalidInput(f"{name} holds the character {found[0]!r}; send text without control characters")
+        raise InvalidInput(
+            f"{name} holds the character {found[0]!r}; send text without control characters", f"$.{name}"
+        )
     return text
 
 
@@ -183,8 +187,17 @@ def milliseconds(seconds: float) -> int:
     return round(max(-_SECONDS_MAX, min(seconds, _SECONDS_MAX)) * 1000)
 
 
-def instant_ms(name: str, instant: int | str | None, in_s: float | None, now_ms: int, ahead_ms_max: int) -> int:
-    """Return the instant asked for, now if none was.
+def instant_ms(
+    name: str,
+    instant: int | str | None,
+    in_s: float | None,
+    now_ms: int,
+    ahead_ms_max: int,
+    *,
+    default: int | None = None,
+    hint: str = "send an instant to come",
+) -> int:
+    """Return the instant asked for.
 
     Args:
         name: The field's, for messages: ``at`` or ``from``.
@@ -192,26 +205,31 @@ def instant_ms(name: str, instant: int | str | None, in_s: float | None, now_ms:
         in_s: Seconds from now; not beside ``instant``.
         now_ms: The store's clock, Unix ms.
         ahead_ms_max: How far ahead it may lie.
+        default: What is meant if neither was sent, now; None asks for one of them.
+        hint: What to do instead, where now is not meant.
     Raises:
-        InvalidInput: Both were sent, it cannot be read, or it lies too far off.
+        InvalidInput: Both were sent or neither, it cannot be read, or it lies too far off.
     """
+    hint = hint if default is None else f"leave {name} out to mean now"
     if instant is not None and in_s is not None:
-        raise InvalidInput(f"both {name} and in_s were sent; send one of them")
+        raise InvalidInput(f"both {name} and in_s were sent; send one of them", f"$.{name}")
     if in_s is not None:
-        at = now_ms + milliseconds(in_s)
-    elif instant is None:
-        return now_ms
-    else:
+        name, at = "in_s", now_ms + milliseconds(in_s)
+    elif instant is not None:
         at = instant if isinstance(instant, int) else _parse(name, instant)
+    elif default is not None:
+        return default
+    else:
+        raise InvalidInput(f"neither {name} nor in_s was sent; {hint}, or in how many seconds", f"$.{name}")
+    # Not as 1e+09: nobody counts seconds so.
+    said = iso(at) if in_s is None else f"{in_s:,.3f}".rstrip("0").rstrip(".")
+    unit = " (a number is Unix milliseconds)" if in_s is None else ""
+    off = in_words(abs(at - now_ms) / 1000)
     if at < now_ms - PAST_MS_MAX:
-        raise InvalidInput(
-            f"{name} is {at}, {(now_ms - at) / 1000:g} s in the past (now is {now_ms}, Unix ms); "
-            f"leave {name} out to mean now"
-        )
+        raise InvalidInput(f"{name} is {said}, {off} in the past (now is {iso(now_ms)}); {hint}", f"$.{name}")
     if at > now_ms + ahead_ms_max:
         raise InvalidInput(
-            f"{name} is {at}, {(at - now_ms) / 1000:g} s ahead; the limit is {ahead_ms_max / 1000:g} s. "
-            "Unix times are in milliseconds"
+            f"{name} is {said}, {off} ahead; the limit is {in_words(ahead_ms_max / 1000)}{unit}", f"$.{name}"
         )
     return max(at, now_ms)
 
@@ -221,7 +239,7 @@ def _parse(name: str, text: str) -> int:
     try:
         when = datetime.datetime.fromisoformat(text)
         if when.tzinfo is None:
-            raise InvalidInput(f"{name} is {text[:80]!r}, which has no time zone; {allowed}")
+            raise InvalidInput(f"{name} is {text[:80]!r}, which has no time zone; {allowed}", f"$.{name}")
         return round(when.timestamp() * 1000)
     except (ValueError, OverflowError) as exc:
-        raise InvalidInput(f"{name} is {text[:80]!r}, which cannot be read: {exc}; {allowed}") from exc
+        raise InvalidInput(f"{name} is {text[:80]!r}, which cannot be read: {exc}; {allowed}", f"$.{name}") from exc

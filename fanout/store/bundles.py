@@ -59,14 +59,15 @@ def canonical(stages: Mapping[str, Mapping[str, Any]]) -> Content:
     return Content(hashlib.sha256(data).hexdigest(), data)
 
 
-def check_stages(sha256: str, present: Iterable[str], wanted: Iterable[str]) -> None:
-    """Raise InvalidInput unless a bundle has content for every stage wanted."""
+def check_stages(where: str, present: Iterable[str], wanted: Iterable[str]) -> None:
+    """Raise InvalidInput unless the bundle that was sent there has content for every stage wanted."""
     have = set(present)
     missing = [stage for stage in wanted if stage not in have]
     if missing:
         raise InvalidInput(
-            f"bundle {sha256[:12]} has no content for stage {', '.join(missing)}; "
-            f"it has {', '.join(sorted(have))}; send an object per stage of the campaign"
+            f"{where} has no content for stage {', '.join(missing)}; "
+            f"it has {', '.join(sorted(have))}; send an object per stage of the campaign",
+            f"$.{where}",
         )
 
 

@@ -76,7 +76,8 @@ async def test_a_bundle_may_be_uploaded_before_or_live_elsewhere(api: Api) -> No
         ({"title": "x" * 201}, "201 characters"),
         ({"stages": []}, "0 stages"),
         ({"stages": ["upcoming", "upcoming"]}, "each name may occur once"),
-        ({"stages": [*STAGES, "extra-time"]}, "no content for stage extra-time"),
+        ({"stages": [*STAGES, "extra-time"]}, "variants[0].bundle has no content for stage extra-time"),
+        ({"variants": [{"content": {}}]}, "`content`; allowed are bundle, match, at $.variants[0]"),
         ({"threshold": 1.5}, "1.5"),
         ({"retract_stage": "later"}, "later"),
         ({"variants": []}, "0 variants"),
@@ -190,7 +191,7 @@ async def test_all_inline_content_of_a_publication_is_bounded(api: Api, redis: R
         ("prefetch", {"window_s": 1e300}, "limit"),
         ("prefetch", {"window_s": 1, "from": "tomorrow"}, "ISO 8601"),
         ("prefetch", {"window_s": 1, "from": "2026-07-01T20:00:00"}, "no time zone"),
-        ("prefetch", {"window_s": 1, "from": 1_700_000_000}, "in the past"),
+        ("prefetch", {"window_s": 1, "from": 1_700_000_000}, "leave from out to mean now"),
         ("prefetch", {"window_s": 1, "from": 2**60}, "ahead"),
         ("prefetch", {"window_s": 1, "from": 2**60, "in_s": 4}, "one of them"),
         ("activate", {"stage": "half-time", "window_s": 1}, "upcoming, live, ended"),
@@ -210,6 +211,7 @@ async def test_a_press_out_of_bounds_says_what_was_sent_and_what_is_allowed(
     answer = await api.post(f"/v1/campaigns/cup/{action}", body)
     assert answer.status_code == 422, answer.text
     assert says in answer.json()["detail"]
+    assert answer.json()["path"].removeprefix("$.") in {*body, "reason"}
     assert len(await published(redis)) == 1
 
 

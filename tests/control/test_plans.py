@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -129,16 +130,26 @@ async def test_a_schedule_is_kept_with_the_campaign_and_taken_back(api: Api) -> 
     [
         ({"stage": "over", "in_s": 60, "window_s": 1}, "stage is 'over'"),
         ({"stage": "live", "in_s": 60, "window_s": 1}, "send prefetch_at too"),
-        ({"stage": "live", "at": 1, "window_s": 1}, "in the past"),
+        ({"stage": "live", "at": 1577836800000, "window_s": 1}, "at is 2020-01-01T00:00:00Z, "),
+        ({"stage": "live", "at": 1577836800000, "window_s": 1}, "in the past"),
+        ({"stage": "live", "in_s": -50, "window_s": 1}, "in_s is -50, 50 s in the past"),
         ({"stage": "live", "in_s": 60, "window_s": 6000}, "activate window is 6000000 ms"),
-        ({"stage": "live", "in_s": 1e9, "window_s": 1}, "the limit is"),
+        ({"stage": "live", "in_s": 1e9, "window_s": 1}, "11,574 days 1 h ahead; the limit is 7 days"),
+        ({"stage": "live", "in_s": 60, "window_s": 1, "prefetch_at": 1577836800000}, "prefetch_at is 2020-"),
+        ({"stage": "live", "window_s": 1}, "neither at nor in_s was sent; send an instant to come"),
     ],
 )
-async def test_a_schedule_that_cannot_be_kept_is_refused(api: Api, plan: object, words: str) -> None:
+async def test_a_schedule_that_cannot_be_kept_is_refused_at_its_field(api: Api, plan: Any, words: str) -> None:
     await api.create()
     answer = await api.post("/v1/campaigns/cup/schedule", plan)
     assert answer.status_code == 422
-    assert words in answer.json()["detail"]
+    detail = answer.json()["detail"]
+    assert words in detail
+    # What is scheduled is not now, and a number with an exponent is no length of time.
+    assert "to mean now" not in detail
+    assert "e+" not in detail
+    fields = {*plan, "at", "prefetch_at"}
+    assert answer.json()["path"].removeprefix("$.") in fields
 
 
 async def test_what_is_armed_moves_on_devices_and_is_one_newer_activation(
@@ -160,6 +171,8 @@ async def test_a_move_that_makes_no_sense_is_refused(api: Api) -> None:
     answer = await api.post("/v1/campaigns/cup/move", {"in_s": 60})
     assert answer.status_code == 409
     assert "nothing to move" in answer.json()["detail"]
+    nowhere = await api.post("/v1/campaigns/cup/move", {})
+    assert "neither at nor in_s" in nowhere.json()["detail"]
 
 
 # --- Forecasts

@@ -152,7 +152,7 @@ def test_a_step_that_nobody_could_take_is_taken_late_or_called_missed() -> None:
         ({"stage": "over"}, "stage is 'over'; campaign final has upcoming, live, ended"),
         ({"prefetch_at": NOW - 10_000}, "10 s in the past"),
         ({"arm_at": PLAN.at + 1}, "before the instant"),
-        ({"prefetch_window_ms": 40_000}, "the prefetch ends at"),
+        ({"prefetch_window_ms": 40_000}, "the prefetch ends 10 s after devices are to be armed"),
         ({"prefetch_at": None}, "send prefetch_at too"),
     ],
 )

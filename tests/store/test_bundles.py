@@ -75,9 +75,9 @@ def test_content_that_is_no_bundle_is_refused_with_what_is_allowed(stages: Any, 
 
 
 def test_a_bundle_without_a_stage_of_its_campaign_is_refused_by_name() -> None:
-    check_stages("0" * 64, ["live", "ended"], ["live"])
+    check_stages("variants[0].bundle", ["live", "ended"], ["live"])
     with pytest.raises(InvalidInput, match="no content for stage ended"):
-        check_stages("0" * 64, ["live"], ["live", "ended"])
+        check_stages("variants[0].bundle", ["live"], ["live", "ended"])
 
 
 async def test_a_bundle_is_stored_once_and_read_by_everyone(redis: Redis) -> None:
