@@ -8,6 +8,9 @@ no process has to be awake for a phase to be right.
                              ▲                     │ ▲                     │                          │
                              └────── cancel ───────┘ └── activate, retract ┴──────────────────────────┘
     A cancel leads back to whatever had begun before; close leads from every phase to closed.
+
+One thing no row knows: a failover of the store may lose a record's newest changes while devices, told by their
+gateways, have them. Then devices are ahead of the record, and a retract leads back to what it says is shown.
 """
 
 from __future__ import annotations
@@ -162,6 +165,7 @@ class Campaign(Struct, frozen=True, kw_only=True):
         phase: As of the last change; `advance` brings it to now.
         stage: What the fleet shows or is turning to: the newest begun activation's, canaries left aside.
         activation: The newest, armed or begun.
+        activate_rev: Of the newest activation that this record knows of, whatever became of it; 0 before the first.
         begun: The newest that had begun when ``activation`` was published; a cancel leads back to it.
         editors: Who has changed its definition, the author first.
         approval: The second key; None again once the definition or the schedule has been changed.
@@ -183,6 +187,7 @@ class Campaign(Struct, frozen=True, kw_only=True):
     stage: str | None = None
     prefetch: PrefetchPlan | None = None
     activation: Activation | None = None
+    activate_rev: int = 0
     begun: Activation | None = None
     author: str = ""
     editors: tuple[str, ...] = ()
@@ -279,29 +284,42 @@ def cancelled(campaign: Campaign, now_ms: int) -> Campaign:
     return advance(after, now_ms)
 
 
-def retracted(campaign: Campaign, window_ms: int, reason: str, by: str, now_ms: int) -> Campaign:
+def retracted(
+    campaign: Campaign, window_ms: int, reason: str, by: str, now_ms: int, *, ahead: bool = False
+) -> Campaign:
     """Return the campaign going back, now, to the stage shown before its newest begun activation.
 
+    Args:
+        ahead: Devices show an activation that the record does not know.
     Raises:
         Refused: The phase forbids it, nothing has begun, or what has begun last is a retract already.
     """
     campaign = advance(campaign, now_ms)
-    target(campaign, Action.RETRACT)
     running = _running(campaign)
+    if ahead and campaign.phase is not Phase.CLOSED:
+        # Something is shown, whatever the record says; what it says was shown is what there is to go back to.
+        campaign = msgspec.structs.replace(campaign, phase=Phase.LIVE, activation=running, begun=None)
+        return armed(campaign, Action.RETRACT, _back(campaign, campaign.stage, window_ms, reason, by, now_ms), now_ms)
+    target(campaign, Action.RETRACT)
     if running is None:
         raise Refused(f"campaign {campaign.id} shows no stage yet, there is nothing to retract; cancel it instead")
     if running.retracts:
         raise Refused(f"campaign {campaign.id} was already retracted to {running.stage!r}; activate a stage instead")
-    back = Activation(
+    back = _back(campaign, running.before, window_ms, reason, by, now_ms)
+    return armed(campaign, Action.RETRACT, back, now_ms)
+
+
+def _back(campaign: Campaign, stage: str | None, window_ms: int, reason: str, by: str, now_ms: int) -> Activation:
+    """Return what takes devices to a stage, or to the one that was prepared if none was shown, now."""
+    return Activation(
         rev=0,
-        stage=running.before or campaign.retract_stage,
+        stage=stage or campaign.retract_stage,
         at=now_ms,
         window_ms=window_ms,
         retracts=True,
         reason=reason,
         by=by,
     )
-    return armed(campaign, Action.RETRACT, back, now_ms)
 
 
 def closed(campaign: Campaign, now_ms: int) -> Campaign:

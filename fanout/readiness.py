@@ -52,6 +52,8 @@ class Readiness(Struct, frozen=True, kw_only=True):
         met: True if coverage reaches the threshold, so that going live needs no force.
         prefetch_rev: The prefetch that ``ready`` is about, 0 before the first.
         activate_rev: The activation that ``active``, ``failed`` and ``flip_lag`` are about, 0 if none stands.
+        ahead_rev: An activation that devices are told of and the record does not know, for the store has lost it in a
+            failover; 0 if there is none.
         expected: How many of the connected the newest activation is for, by its share.
         workers: Gateway workers with devices of this campaign.
         workers_behind: Of those, how many count for an older prefetch; their devices count as not ready.
@@ -65,6 +67,7 @@ class Readiness(Struct, frozen=True, kw_only=True):
     met: bool
     prefetch_rev: int
     activate_rev: int
+    ahead_rev: int = 0
     total: Audience
     platforms: dict[str, Audience]
     regions: dict[str, Audience]
@@ -126,6 +129,7 @@ def readiness(campaign: Campaign, records: Sequence[WorkerRecord], now_ms: int) 
     groups = _groups(campaign, gauges)
     total = _sum(groups)
     acting = [gauge for gauge in gauges if activate_rev and gauge.activate_rev == activate_rev]
+    newest_rev = max((gauge.activate_rev for gauge in gauges), default=0)
     share = campaign.activation.share if campaign.activation else 0.0
     return Readiness(
         campaign=campaign.id,
@@ -136,6 +140,7 @@ def readiness(campaign: Campaign, records: Sequence[WorkerRecord], now_ms: int) 
         met=total.connected > 0 and prefetch_rev > 0 and total.coverage >= campaign.threshold,
         prefetch_rev=prefetch_rev,
         activate_rev=activate_rev,
+        ahead_rev=newest_rev if newest_rev > max(campaign.activate_rev, activate_rev) else 0,
         total=total,
         platforms=_by("platform", groups),
         regions=_by("region", groups),
@@ -173,8 +178,8 @@ def fleet(records: Sequence[WorkerRecord], bus_rev: int, now_ms: int) -> Fleet:
         connects_per_s=sum(record.connects_per_s for record in records),
         sends_per_s=sum(record.sends_per_s for record in records),
         loop_lag_ms_max=max((record.loop_lag_ms for record in records), default=0.0),
-        platforms={name: a.connected for name, a in _by("platform", groups).items()},
-        regions={name: a.connected for name, a in _by("region", groups).items()},
+        platforms={name: a.connected for name, a in _by("platform", groups).items() if a.connected},
+        regions={name: a.connected for name, a in _by("region", groups).items() if a.connected},
         workers=[_worker(record, bus_rev) for record in sorted(records, key=lambda r: r.worker)],
     )
 

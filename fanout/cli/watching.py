@@ -24,6 +24,11 @@ def readiness(campaign_id: str, control_url: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(answer))
         return
+    if answer["ahead_rev"]:
+        click.echo(
+            f"! devices show a newer activation, revision {answer['ahead_rev']}, than the record knows: "
+            "the store has lost it in a failover; activate the stage you want, or retract"
+        )
     if not answer["prefetch_rev"]:
         click.echo(f"{answer['phase']}; nothing is prefetched yet, {answer['reachable']:,} devices are connected")
         return

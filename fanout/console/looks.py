@@ -16,6 +16,7 @@ from fanout.console.steps import steps
 from fanout.control.auth import Caller
 from fanout.control.services import Services
 from fanout.control.views import CampaignView
+from fanout.readiness import Readiness
 
 AUDIT_OF_CAMPAIGN: Final = 12
 _ON: Final = (Phase.ARMED, Phase.ACTIVATING, Phase.LIVE)
@@ -64,13 +65,14 @@ async def campaign(services: Services, caller: Caller, campaign_id: str) -> dict
     seen = await services.watch.get(campaign_id)
     ready = await services.watch.readiness(campaign_id)
     done = await _done_to(services, seen)
-    why = words.why_not(seen, caller)
+    why = words.why_not(seen, caller, ready)
     return {
         "caller": caller,
         "campaign": seen,
         "ready": ready,
         "steps": steps(seen, ready),
         "next_step": words.next_step(seen, ready),
+        "ahead": words.ahead(ready),
         "done": done,
         "flights": await services.flights.list(campaign_id),
         "why": why,
@@ -86,7 +88,7 @@ async def campaign(services: Services, caller: Caller, campaign_id: str) -> dict
             "expected": ready.expected,
             "met": ready.met,
             "activation": _told(seen.activation),
-            "retract_to": _retract_to(seen),
+            "retract_to": _retract_to(seen, ready),
             "next_stage": words.next_stage(seen),
         },
     }
@@ -113,7 +115,9 @@ def _told(activation: Activation | None) -> dict[str, Any] | None:
     return None if activation is None else dict(msgspec.to_builtins(activation))
 
 
-def _retract_to(campaign: CampaignView) -> str:
+def _retract_to(campaign: CampaignView, ready: Readiness) -> str:
     """Return the stage that a retract leads to."""
+    if ready.ahead_rev:
+        return campaign.stage or campaign.retract_stage
     begun = campaign.begun if campaign.phase is Phase.ARMED else campaign.activation
     return (begun.before if begun is not None else None) or campaign.retract_stage

@@ -76,21 +76,23 @@ def _wrong(fleet: Fleet) -> Iterator[str]:
         )
 
 
-def why_not(campaign: CampaignView, caller: Caller) -> dict[str, str]:
+def why_not(campaign: CampaignView, caller: Caller, ready: Readiness) -> dict[str, str]:
     """Return for each button why this caller cannot press it now, "" if they can."""
     return {
         button: f"You are {caller.role}; this needs the role {needed}."
         if not caller.role.includes(needed)
-        else _not_now(campaign, button, caller)
+        else _not_now(campaign, button, caller, ready)
         for button, needed in NEEDED.items()
     }
 
 
-def _not_now(campaign: CampaignView, button: str, caller: Caller) -> str:
+def _not_now(campaign: CampaignView, button: str, caller: Caller, ready: Readiness) -> str:
     if campaign.phase is Phase.CLOSED:
         return "The campaign is closed."
     if button == "unschedule":
         return "" if campaign.schedule is not None else "Nothing is scheduled."
+    if button == "retract" and ready.ahead_rev:
+        return ""
     if Action(button) not in campaign.allowed:
         return _forbidden(campaign, Action(button))
     if button == "approve" and caller.name in campaign.editors:
@@ -137,6 +139,16 @@ def next_step(campaign: CampaignView, ready: Readiness) -> str:
             back = " It was retracted." if activation.retracts else ""
             return f"{total.active:,} of {ready.expected:,} devices show {activation.stage!r}.{back}"
     return "It is over: devices have dropped its content."
+
+
+def ahead(ready: Readiness) -> str:
+    """Return what is to be said of devices that are ahead of the record, "" if they are not."""
+    if not ready.ahead_rev:
+        return ""
+    return (
+        f"Devices show a newer activation, revision {ready.ahead_rev}, than this record knows: the store has "
+        "lost it in a failover. Press the stage you want, or retract."
+    )
 
 
 def of_flight(flight: Flight) -> str:

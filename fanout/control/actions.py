@@ -138,7 +138,9 @@ class Actions:
             raise InvalidInput("reason is empty; say why the stage is retracted", "$.reason")
 
         async def change(campaign: Campaign, now_ms: int) -> Change:
-            after = lifecycle.retracted(campaign, window_ms, reason, press.by, now_ms)
+            ready = await self._observer.readiness(lifecycle.advance(campaign, now_ms), now_ms)
+            ahead = ready.ahead_rev > 0
+            after = lifecycle.retracted(campaign, window_ms, reason, press.by, now_ms, ahead=ahead)
             assert after.activation is not None
             publication = publications.activate(after, after.activation, campaign.miss, press.bus_key, self._config)
             return Change(after, publication, REV_ACTIVATE)

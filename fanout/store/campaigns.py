@@ -128,4 +128,5 @@ def _read(fields: dict[bytes, bytes]) -> Campaign:
     for rev_field in (REV_PREFETCH, REV_ACTIVATE):
         if rev := fields.get(rev_field.encode()):
             campaign = with_rev(campaign, rev_field, int(rev))
-    return campaign
+    # Beside the record for the same reason: the document was written before it was known.
+    return msgspec.structs.replace(campaign, activate_rev=int(fields.get(REV_ACTIVATE.encode(), 0)))

@@ -70,6 +70,36 @@ async def test_a_retract_never_waits_for_readiness(api: Api, present: Present) -
     assert (await api.post("/v1/campaigns/cup/retract", {"reason": "false alarm"})).status_code == 200
 
 
+async def test_devices_ahead_of_the_record_are_told_of_and_can_be_taken_back(api: Api, present: Present) -> None:
+    await api.create()
+    rev = await api.prefetch()
+    await present(prefetch_rev=rev)
+    retract = {"reason": "what was lost was wrong"}
+    assert (await api.post("/v1/campaigns/cup/retract", retract)).status_code == 409
+    # As after a failover that lost the press: gateways have what the record does not.
+    lost = rev + 50
+    await present(prefetch_rev=rev, activate_rev=lost, active=100)
+    assert (await api.get("/v1/campaigns/cup/readiness")).json()["ahead_rev"] == lost
+    back = await api.post("/v1/campaigns/cup/retract", retract)
+    assert back.status_code == 200, back.text
+    shown = back.json()
+    assert (shown["phase"], shown["stage"], shown["activation"]["retracts"]) == ("live", "upcoming", True)
+    await present(prefetch_rev=rev, activate_rev=shown["rev"])
+    assert (await api.get("/v1/campaigns/cup/readiness")).json()["ahead_rev"] == 0
+
+
+async def test_what_was_cancelled_is_not_ahead_of_the_record(api: Api, present: Present) -> None:
+    await api.create()
+    rev = await api.prefetch()
+    await present(prefetch_rev=rev)
+    armed = (await api.post("/v1/campaigns/cup/activate", {**LIVE, "in_s": 600})).json()["rev"]
+    await api.post("/v1/campaigns/cup/cancel")
+    # Gateways go on counting for the newest they have heard of.
+    await present(prefetch_rev=rev, activate_rev=armed)
+    assert (await api.get("/v1/campaigns/cup/readiness")).json()["ahead_rev"] == 0
+    assert (await api.post("/v1/campaigns/cup/retract", {"reason": "x"})).status_code == 409
+
+
 async def test_ready_for_an_older_prefetch_is_not_ready(api: Api, present: Present) -> None:
     await api.create()
     old = await api.prefetch()

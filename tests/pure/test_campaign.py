@@ -130,6 +130,15 @@ def test_a_retract_is_not_retracted() -> None:
         lifecycle.retracted(back, 5, "no, it was true", "ada", 110)
 
 
+@pytest.mark.parametrize("state", [name for name in in_every_phase() if name != "closed"])
+def test_a_retract_of_what_only_devices_know_leads_to_what_the_record_says_is_shown(state: str) -> None:
+    before = in_every_phase()[state]
+    back = lifecycle.retracted(before, 5, "the store lost it", "ada", 100, ahead=True)
+    assert back.activation is not None
+    assert (back.phase, back.activation.stage) == (Phase.ACTIVATING, before.stage or before.retract_stage)
+    assert back.version == before.version + 1
+
+
 def test_a_retract_is_possible_after_a_cancel() -> None:
     live = in_phase(Phase.LIVE)
     planned = lifecycle.activated(live, an_activation("ended", at=900), 200)
