@@ -16,6 +16,8 @@ from fanout.control.services import Services
 from fanout.errors import NotFound
 
 AUDIT_SHOWN: Final = 200
+# Of what the form's simple fields take: more than a screen shows. The JSON beside them takes what a bundle does.
+TEXT_CHARS_MAX: Final = 500
 
 
 async def home(visit: Visit) -> Response:
@@ -84,6 +86,7 @@ def _form(visit: Visit, given: dict[str, Any] | None, editing: str) -> Response:
         if visit.caller.role.includes(words.NEEDED["edit"])
         else f"You are {visit.caller.role}; this needs the role {words.NEEDED['edit']}.",
         limits=limits,
+        text_chars_max=TEXT_CHARS_MAX,
         attr_keys=visit.services.config.attr_keys,
     )
 

@@ -8,7 +8,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, Page, Route, expect
 from support.browser import person
 from support.product import LARGE, definition
 from support.viewers import swarm
@@ -82,6 +82,8 @@ async def test_two_people_take_an_event_from_the_form_to_the_flight_record(chrom
             )
         await until(lambda: crowd.shows() == {"live"}, "every device")
         await expect(mia.locator("#curve-words")).to_contain_text("To LIVE")
+        for page in (mia, noa):
+            await expect(page.locator("#curve")).to_have_attribute("data-active", str(DEVICES))
 
         await noa.get_by_role("link", name=re.compile("^Record")).first.click()
         await expect(noa.locator(".figures")).to_contain_text(f"{DEVICES} of {DEVICES}")
@@ -100,7 +102,13 @@ async def test_two_people_take_an_event_from_the_form_to_the_flight_record(chrom
         await expect(mia.locator("#campaign-done")).to_contain_text("retracted from the console")
 
 
-async def test_a_press_into_a_crash_is_told_and_happens_once(chrome: Browser) -> None:
+async def _lose_the_answer(route: Route) -> None:
+    """Let the press through, and its answer not."""
+    await route.fetch()
+    await route.abort()
+
+
+async def test_a_press_into_a_dropped_network_or_a_crash_is_told_and_happens_once(chrome: Browser) -> None:
     async with (
         room(chrome, open_console=False, mia=Role.PUBLISHER) as made,
         swarm(made.product, 5) as crowd,
@@ -109,10 +117,16 @@ async def test_a_press_into_a_crash_is_told_and_happens_once(chrome: Browser) ->
         await made.product.create()
         await made.product.press("prefetch", window_s=0)
         await made.product.counted(ready=5)
-        await made.product.press("activate", stage="live", window_s=0)
-        await made.product.in_phase("live")
         await sign_in(page, "mia", "/campaigns/cup")
         await expect(page.locator("#link")).to_have_text("live")
+        await fill(page, "live-form", window_s="0", in_s="0")
+        await page.route("**/v1/campaigns/cup/activate", _lose_the_answer, times=1)
+        await hold(page, press(page, "activate"))
+        await expect(outcome(page)).to_contain_text("asking again under the same key")
+        await expect(outcome(page)).to_contain_text("done, revision")
+        await made.product.in_phase("live")
+        done = made.product.api.get("/v1/audit?campaign=cup")["entries"]
+        assert [entry["action"] for entry in done].count("activate") == 1
         made.kill()
         await expect(page.locator("#lost")).to_contain_text("Connection lost; this is what was known at")
         await press(page, "retract").click()
@@ -199,18 +213,30 @@ async def test_the_form_keeps_what_was_typed_and_says_what_is_wrong_beside_it(ch
     async with room(chrome) as made, person(made.browser, made.url) as page:
         await page.goto("/campaigns/new")
         await page.locator("[name=id]").fill("Cup!")
-        await page.locator("[name=title]").fill("Cup final")
         await page.locator("[name=topic]").fill("t")
+        await page.locator("[name=threshold]").fill("101")
+        await page.locator("[data-stage=live] .content").fill('{"title": ')
+        await expect(page.locator("[data-stage=ended] .untitled")).to_be_visible()
         save = page.get_by_role("button", name="Create the campaign")
         await save.click()
+        # Everything that is wrong at once, each beside its field.
         await expect(page.locator("#fault-id")).to_contain_text("id is 'Cup!'; allowed are")
-        await expect(page.locator("[name=title]")).to_have_value("Cup final")
-        await page.locator("[name=id]").fill("cup")
-        await page.locator("[data-stage=live] .content").fill('{"title": ')
-        await save.click()
+        await expect(page.locator("#fault-title")).to_contain_text("1 to 200 characters")
+        await expect(page.locator("#fault-threshold")).to_contain_text("'101'; allowed are 0 to 100")
         await expect(page.locator("[data-stage=live] .fault")).to_contain_text("This is no JSON")
+        await expect(page.locator("[name=topic]")).to_have_value("t")
+        await page.locator("[name=title]").fill("Cup final")
+        await expect(page.locator("[data-stage=ended] .tv")).to_contain_text("Cup final")
+        await expect(page.locator("[data-stage=ended] .untitled")).to_be_hidden()
+        await page.locator("[name=id]").fill("cup")
+        await page.locator("[name=threshold]").fill("95")
+        # What only the API knows is said beside its field too.
+        await page.locator(".match").fill("platform=tv")
         await page.locator("[data-stage=live] .content").fill('{"title": "<img src=x onerror=alert(1)>"}')
         await expect(page.locator("[data-stage=live] .tv")).to_have_text("<img src=x onerror=alert(1)>")
+        await save.click()
+        await expect(page.locator("#fault-variants")).to_contain_text("it must match all")
+        await page.locator(".match").fill("")
         await save.click()
         await page.wait_for_url("**/campaigns/cup")
         await expect(page.locator(".tv").nth(1)).to_have_text("<img src=x onerror=alert(1)>")
@@ -243,6 +269,13 @@ async def test_the_forecast_answers_as_the_window_is_moved(chrome: Browser) -> N
         await expect(page.locator("#forecast")).to_contain_text("The origin would see")
         await page.get_by_role("button", name="Use it").click()
         await expect(page.locator("#forecast")).not_to_contain_text("The origin would see")
+        # A record goes on for a minute; where nobody flips any more there is nothing to see.
+        end = await page.evaluate(
+            "import('/static/flight-plot.js').then(({ end }) => end({"
+            " forecast: { window_s: 24, curve_step_s: 1, curve: Array(25).fill(5) },"
+            " samples: Array.from({ length: 90 }, (_, second) => ({ second, active: Math.min(second, 30) })) }))"
+        )
+        assert end == 35
 
 
 async def test_instants_are_in_the_viewers_zone_with_utc_beside_and_the_event_moves(chrome: Browser) -> None:
@@ -254,9 +287,21 @@ async def test_instants_are_in_the_viewers_zone_with_utc_beside_and_the_event_mo
         await page.goto("/campaigns/cup")
         await page.get_by_text("Schedule and move").click()
         before = (event - timedelta(hours=1)).strftime(local)
-        await fill(page, "schedule-form", at=event.strftime(local), prefetch_at=before, prefetch_window_s="60")
+        await fill(page, "schedule-form", at=event.strftime(local), prefetch_at=before, window_s="601")
+        await press(page, "schedule").click()
+        faults = page.locator("#schedule-form .fault:not(:empty)")
+        await expect(faults).to_have_text(["window_s is '601'; allowed are 0 to 600"])
+        await expect(page.locator(".outcome")).to_have_count(0)
+        await fill(page, "schedule-form", window_s="15", prefetch_window_s="7200")
+        for _ in range(2):
+            await press(page, "schedule").click()
+            await expect(faults).to_contain_text(["the prefetch ends 61 min after devices are to be armed"])
+            await expect(outcome(page)).to_contain_text("refused")
+        await expect(page.locator(".outcome")).to_have_count(1)
+        await fill(page, "schedule-form", prefetch_window_s="60")
         await press(page, "schedule").click()
         await expect(outcome(page)).to_contain_text("done")
+        await expect(faults).to_have_count(0)
         assert (await made.product.show())["schedule"]["at"] == event.timestamp() * 1000
         shown = page.locator("#campaign-plan [data-at]")
         await expect(shown).to_contain_text(f"{event:%H:%M:%S}")

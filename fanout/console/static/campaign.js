@@ -1,6 +1,7 @@
 // The page of one campaign: what the buttons send, what they say they will do, and the curve.
 
 import { Curve } from "/static/curve.js";
+import { blame, clear, fault, found, tell } from "/static/faults.js";
 import { Forecast } from "/static/forecast.js";
 import { hold } from "/static/hold.js";
 import { outcome, press } from "/static/press.js";
@@ -56,13 +57,22 @@ function allow() {
 
 // --- What they send. The version is that of the campaign as it was seen when the press began.
 
-function send(button, what, body, version = point.version) {
-  return press({ what, path: `${path}/${button}`, body, version, campaign: id });
+const FORMS = { activate: "live-form", prefetch: "prefetch-form", move: "move-form", schedule: "schedule-form" };
+
+async function send(button, what, body, version = point.version) {
+  const answer = await press({ what, path: `${path}/${button}`, body, version, campaign: id });
+  const form = FORMS[button];
+  if (form && answer) {
+    clear(find(form));
+    // A reason is written where going live is forced, outside of its form.
+    if (!answer.ok) blame({ reason: find("force-reason"), ...named(find(form)) }, answer.told);
+  }
+  return answer;
 }
 
-function valid(form) {
-  return find(form).reportValidity();
-}
+const named = (form) => Object.fromEntries([...form.elements].filter((each) => each.name).map((each) => [each.name, each]));
+const valid = (form) => tell(find(form), found(find(form)));
+const refused = (button, words) => outcome("refused", words, null, `${path}/${button}`);
 
 let seen = null;
 
@@ -74,7 +84,8 @@ async function goLive() {
     body.force = true;
     body.reason = find("force-reason").value.trim();
     if (!body.reason) {
-      outcome("refused", "Not sent: going live although too few devices are ready needs a written reason.");
+      refused("activate", "Not sent: going live although too few devices are ready needs a written reason.");
+      fault(find("force-reason"), "Say why: it is kept with the activation.");
       find("force-reason").focus();
       return;
     }
@@ -87,10 +98,10 @@ async function goLive() {
   }
 }
 
-const early = () => outcome("refused", "Let go too early: nothing was sent. Hold it until the ring is full.");
+const early = (button) => () => refused(button, "Let go too early: nothing was sent. Hold it until the ring is full.");
 const look = (button) => () => { seen = { version: point.version, words: button.querySelector(".label").textContent }; };
-hold(find("go"), look(find("go")), goLive, early);
-hold(find("close"), look(find("close")), () => send("close", "Close", {}, seen.version), early);
+hold(find("go"), look(find("go")), goLive, early("activate"));
+hold(find("close"), look(find("close")), () => send("close", "Close", {}, seen.version), early("close"));
 
 const BODIES = {
   prefetch: () => valid("prefetch-form") && { window_s: seconds("prefetch-form", "window_s") },

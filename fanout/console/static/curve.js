@@ -3,9 +3,10 @@
 import { FlightChart } from "/static/chart.js";
 
 export class Curve {
-  #chart; #words; #path; #rehearsal; #rev = 0; #flight = null; #asking = false;
+  #element; #chart; #words; #path; #rehearsal; #rev = 0; #flight = null; #asking = false;
 
   constructor(element, words, path, rehearsal) {
+    this.#element = element;
     this.#chart = new FlightChart(element);
     this.#words = words;
     this.#path = path;
@@ -28,7 +29,7 @@ export class Curve {
     const over = activation.window_ms / 1000 + 60;
     if (second < -5 || second > over || (last && last.second >= second)) return;
     this.#flight.samples.push({ second, active: point.active });
-    this.#chart.show(this.#flight);
+    this.#show();
     this.#say(activation);
   }
 
@@ -41,11 +42,17 @@ export class Curve {
       if (!answer.ok) return;
       this.#flight = await answer.json();
       this.#rev = activation.rev;
-      this.#chart.show(this.#flight);
+      this.#show();
       this.#say(activation);
     } catch { /* the next point asks again */ } finally {
       this.#asking = false;
     }
+  }
+
+  // The figure the curve ends at is there to be read as well, not only drawn.
+  #show() {
+    this.#element.dataset.active = this.#flight.samples.at(-1)?.active ?? 0;
+    this.#chart.show(this.#flight);
   }
 
   #say(activation) {

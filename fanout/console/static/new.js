@@ -1,8 +1,9 @@
 // The form for a campaign: keeps what was typed, shows each stage as it is typed, and puts what the API refuses
 // beside the field it is about.
 
+import { blame, clear, fault, found, tell } from "/static/faults.js";
 import { press } from "/static/press.js";
-import { preview } from "/static/preview.js";
+import { preview, titled } from "/static/preview.js";
 
 const form = document.getElementById("new");
 const { editing } = form.dataset;
@@ -10,12 +11,7 @@ const version = Number(form.dataset.version);
 const fields = form.elements;
 const list = document.getElementById("variants");
 const SIMPLE = { badge: ".badge-field", title: ".title-field", text: ".text-field" };
-// How the API's refusals begin, and the field each is about.
-const ABOUT = [
-  [/^id /, "id"], [/^campaign \S+ exists/, "id"], [/^title /, "title"], [/^topic /, "topic"],
-  [/^(\d+ stages|stages |stage )/, "stages"], [/^threshold /, "threshold"], [/^origin_per_s /, "origin_per_s"],
-  [/(variant|bundle)/, "variants"],
-];
+const NAME = /^[a-z0-9][a-z0-9_.:-]{0,63}$/;
 
 const stages = () => fields.stages.value.split(",").map((name) => name.trim()).filter(Boolean);
 const fromTemplate = (id) => document.getElementById(id).content.firstElementChild.cloneNode(true);
@@ -26,26 +22,37 @@ class Refusal extends Error {
 
 // --- Faults, beside their fields.
 
-function clear() {
-  for (const element of form.querySelectorAll(".fault")) element.textContent = "";
-  for (const element of form.querySelectorAll("[aria-invalid]")) element.removeAttribute("aria-invalid");
+function blameAny({ status, told }) {
+  // What is refused of a new campaign is its id: another has it.
+  if (status === 409 && !editing) told.path = "$.id";
+  if (blame(fields, told)) return;
+  const box = document.getElementById(told.path?.startsWith("$.variants") ? "fault-variants" : "fault-form");
+  box.textContent = told.detail ?? told.title;
+  box.scrollIntoView({ block: "center" });
 }
 
-function fault(input, words) {
-  input.setAttribute("aria-invalid", "true");
-  input.closest("label").querySelector(".fault").textContent = words;
-  input.focus();
+/** What is wrong with the form as a whole, beside each field's own limits. */
+function wrong() {
+  const faults = found(form).filter(([input]) => input.name);
+  const named = stages();
+  const odd = named.find((name) => !NAME.test(name));
+  if (!named.length || odd) faults.push([fields.stages, `${odd ? `stage is '${odd}'` : "there is no stage"}; allowed are ${limit(fields.stages)}, each named as an id is`]);
+  const back = fields.retract_stage.value.trim();
+  if (back && !named.includes(back)) faults.push([fields.retract_stage, `retract_stage is '${back}'; allowed are ${named.join(", ")}, or nothing`]);
+  const attempt = (read) => {
+    try { read(); } catch (refusal) {
+      if (!(refusal instanceof Refusal)) throw refusal;
+      faults.push([refusal.element, refusal.message]);
+    }
+  };
+  for (const box of list.children) {
+    attempt(() => readMatch(box.querySelector(".match")));
+    for (const area of box.querySelectorAll(box.querySelector(".elsewhere").hidden ? ".content" : ".bundle")) attempt(() => readJson(area));
+  }
+  return faults;
 }
 
-function blame(told) {
-  const words = told.detail ?? told.title;
-  const place = told.path?.match(/^\$\.([a-z_]+)/)?.[1];
-  const name = place ?? ABOUT.find(([pattern]) => pattern.test(words))?.[1];
-  if (name && name !== "variants" && fields[name]) return fault(fields[name], words);
-  const box = document.getElementById(name === "variants" ? "fault-variants" : "fault-form");
-  box.textContent = words;
-  return box.scrollIntoView({ block: "center" });
-}
+const limit = (input) => input.closest("label").querySelector("small").textContent;
 
 // --- One stage of one variant. The JSON is the truth; the simple fields write three of its members.
 
@@ -67,16 +74,16 @@ function stageEditor(stage, content) {
   const area = box.querySelector(".content");
   const shown = box.querySelector(".preview");
   area.value = JSON.stringify(content, null, 2);
+  const show = (content) => { preview(shown, content); box.querySelector(".untitled").hidden = titled(content); };
   const fromArea = () => {
     try {
       const found = readJson(area);
       for (const [name, field] of Object.entries(SIMPLE)) box.querySelector(field).value = typeof found[name] === "string" ? found[name] : "";
-      preview(shown, found);
+      show(found);
       area.removeAttribute("aria-invalid");
       area.closest("label").querySelector(".fault").textContent = "";
     } catch (refusal) {
-      area.setAttribute("aria-invalid", "true");
-      area.closest("label").querySelector(".fault").textContent = refusal.message;
+      fault(area, refusal.message);
     }
   };
   area.addEventListener("input", fromArea);
@@ -86,7 +93,7 @@ function stageEditor(stage, content) {
       try { found = readJson(area); } catch { return; /* it is said beside the JSON */ }
       if (event.target.value) found[name] = event.target.value; else delete found[name];
       area.value = JSON.stringify(found, null, 2);
-      preview(shown, found);
+      show(found);
     });
   }
   fromArea();
@@ -180,15 +187,8 @@ function read() {
 
 form.addEventListener("submit", async (event) => {
   event.preventDefault();
-  clear();
-  let body;
-  try {
-    body = read();
-  } catch (refusal) {
-    if (!(refusal instanceof Refusal)) throw refusal;
-    fault(refusal.element, refusal.message);
-    return;
-  }
+  if (!tell(form, wrong())) return;
+  const body = read();
   const save = document.getElementById("save");
   save.disabled = true;
   const answer = await press(editing
@@ -196,11 +196,11 @@ form.addEventListener("submit", async (event) => {
     : { what: "Create", path: "/v1/campaigns", body });
   save.disabled = false;
   if (answer?.ok) location.assign(`/campaigns/${encodeURIComponent(answer.told.id)}`);
-  else if (answer) blame(answer.told);
+  else if (answer) blameAny(answer);
 });
 
 document.getElementById("file").addEventListener("change", async (event) => {
-  clear();
+  clear(form);
   const [file] = event.target.files;
   if (!file) return;
   const say = document.getElementById("fault-file");
@@ -215,6 +215,19 @@ document.getElementById("file").addEventListener("change", async (event) => {
 });
 
 fields.stages.addEventListener("change", restage);
+
+// Until somebody writes another, each stage of a new campaign is titled as the campaign is.
+let usualTitle = "";
+if (!form.dataset.given) {
+  fields.title.addEventListener("input", () => {
+    for (const each of list.querySelectorAll(".title-field")) {
+      if (each.value !== usualTitle) continue;
+      each.value = fields.title.value;
+      each.dispatchEvent(new Event("input"));
+    }
+    usualTitle = fields.title.value;
+  });
+}
 document.getElementById("add-variant").addEventListener("click", () => addVariant({}, { stages: {} }, list.lastElementChild));
 
 const given = form.dataset.given ? JSON.parse(form.dataset.given) : {};

@@ -1,6 +1,8 @@
 // A press, from the button to the word on what became of it. One key a confirmation: whatever is sent again under it
 // happens once.
 
+import { clock } from "/static/times.js";
+
 // Longer than the API takes to be sure of a publication.
 const ANSWER_MS = 12000;
 const AGAIN_MS = [500, 8000];
@@ -11,8 +13,12 @@ export function newKey() {
   return [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-/** Say what became of something; return a function that replaces what was said. */
-export function outcome(kind, words, onStop = null) {
+/**
+ * Say what became of something; return a function that replaces what was said.
+ *
+ * What was said of the same button before, and is over, goes: its newest word is the one that counts.
+ */
+export function outcome(kind, words, onStop = null, about = "") {
   const box = document.createElement("div");
   const text = document.createElement("p");
   const button = document.createElement("button");
@@ -28,6 +34,9 @@ export function outcome(kind, words, onStop = null) {
   };
   say(kind, words);
   const region = document.getElementById("outcomes");
+  const old = [...region.children].filter((each) => about && each.dataset.about === about);
+  for (const each of old) if (!each.classList.contains("waiting")) each.remove();
+  box.dataset.about = about;
   // The newest is read and seen; a wall of old ones is neither.
   while (region.children.length > 2) region.firstChild.remove();
   region.append(box);
@@ -68,7 +77,7 @@ export async function press({ what, path, body, method = "POST", version = null,
   const headers = { "Idempotency-Key": newKey() };
   if (version !== null) headers["If-Match"] = `"${version}"`;
   let stopped = false;
-  const say = outcome("waiting", `${what}: sent, waiting for the answer.`, () => { stopped = true; });
+  const say = outcome("waiting", `${what}: sent, waiting for the answer.`, () => { stopped = true; }, path);
   for (let tries = 1; !stopped; tries += 1) {
     let answer = null;
     let why = "nothing heard";
@@ -85,7 +94,7 @@ export async function press({ what, path, body, method = "POST", version = null,
     const backoff = Math.min(AGAIN_MS[1], AGAIN_MS[0] * 2 ** tries) * (0.5 + Math.random());
     await new Promise((wake) => setTimeout(wake, Math.max(backoff, (answer?.retryAfterS ?? 0) * 1000)));
   }
-  outcome("refused", `${what}: no longer asking. Look below whether it happened.`);
+  outcome("refused", `${what}: no longer asking. Look below whether it happened.`, null, path);
   return null;
 }
 
@@ -103,7 +112,7 @@ async function whoElse(campaign) {
   try {
     const { told } = await call("GET", `/v1/audit?campaign=${encodeURIComponent(campaign)}&count=1`);
     const [last] = told.entries;
-    return `somebody else changed it: ${last.by}, ${last.action}, at ${new Date(last.at).toLocaleTimeString()}.`;
+    return `somebody else changed it: ${last.by}, ${last.action}, at ${clock(last.at)}.`;
   } catch {
     return "somebody else changed it.";
   }

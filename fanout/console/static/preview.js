@@ -12,6 +12,9 @@ function line(content, kind) {
   return element;
 }
 
+/** Tell whether a screen has a title to show. */
+export const titled = (content) => line(content, "title") !== null;
+
 /** Show a stage's content within an element. */
 export function preview(element, content) {
   const safe = content && typeof content === "object" ? content : {};

@@ -1,6 +1,7 @@
 // Instants in the viewer's zone, with UTC beside. The server writes UTC only, for whoever has no script.
 
 const LOCAL = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+const LOCAL_TIME = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
 const UTC_TIME = new Intl.DateTimeFormat("en-GB", { timeStyle: "medium", timeZone: "UTC" });
 const UTC_FULL = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "medium", timeZone: "UTC" });
 
@@ -14,12 +15,17 @@ export function localize(root) {
     const utc = document.createElement("span");
     utc.className = "utc";
     utc.textContent = `${(sameDay ? UTC_TIME : UTC_FULL).format(at)} UTC`;
-    element.replaceChildren(`${LOCAL.format(at)} `, utc);
+    if (at.getTimezoneOffset()) element.replaceChildren(`${LOCAL.format(at)} `, utc);
+    else element.textContent = `${LOCAL.format(at)} UTC`;
   }
 }
 
-/** A time of day here, for messages. */
-export const clock = (ms) => new Date(ms).toLocaleTimeString();
+/** A time of day, for messages: here, with UTC beside. */
+export function clock(ms) {
+  const at = new Date(ms);
+  const utc = `${UTC_TIME.format(at)} UTC`;
+  return at.getTimezoneOffset() ? `${LOCAL_TIME.format(at)} (${utc})` : utc;
+}
 
 /** Unix ms as the value of a datetime-local field, which knows the viewer's zone only. */
 export function toField(ms) {
