@@ -287,8 +287,10 @@ def _show(answer: dict[str, Any], as_json: bool) -> None:
 def _plan(plan: dict[str, Any]) -> str:
     """Return a prefetch or an activation in words; every instant in the viewer's zone with UTC beside it."""
     starts = datetime.datetime.fromtimestamp((plan["at"] if "at" in plan else plan["from_ms"]) / 1000, datetime.UTC)
+    here = starts.astimezone()
+    beside = f" ({starts:%H:%M:%S} UTC)" if here.utcoffset() else ""
     words = [
-        f"{starts.astimezone():%Y-%m-%d %H:%M:%S %Z} ({starts:%H:%M:%S} UTC)",
+        f"{here:%Y-%m-%d %H:%M:%S %Z}{beside}",
         f"over {plan['window_ms'] / 1000:g} s",
     ]
     if "arm_at" in plan:

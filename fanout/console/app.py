@@ -11,7 +11,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from fanout.console import flights, live, pages, reading, signin, wall
-from fanout.console.visits import page
+from fanout.console.visits import nowhere, page
 from fanout.control.services import Services
 
 STATIC: Final = Path(__file__).parent / "static"
@@ -44,4 +44,5 @@ def routes(services: Services) -> list[BaseRoute]:
         *wall.routes(services),
         *signin.routes(services),
         Mount("/static", _Static(directory=STATIC)),
+        nowhere(services),
     ]

@@ -7,16 +7,18 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
-from starlette.routing import Route
+from starlette.routing import Match, Route
+from starlette.types import Scope
 
 from fanout.console.templating import render
 from fanout.control import auth
 from fanout.control.auth import Caller
 from fanout.control.problems import Problem
 from fanout.control.services import Services
-from fanout.errors import NotFound, StoreUnavailable
+from fanout.errors import FanoutError, NotFound, StoreUnavailable
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,30 @@ def page(services: Services, path: str, handler: Handler) -> Route:
             )
 
     return Route(path, endpoint, methods=["GET"])
+
+
+class _Nowhere(Route):
+    """Every path that nothing else has, for those who ask for pages; programs are answered by the API."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        if scope["type"] != "http" or scope["method"] not in ("GET", "HEAD") or scope["path"].startswith("/v1/"):
+            return Match.NONE, {}
+        if "text/html" not in Headers(scope=scope).get("accept", ""):
+            return Match.NONE, {}
+        return super().matches(scope)
+
+
+def nowhere(services: Services) -> Route:
+    """Return the route of pages that are not there; it has to be the last."""
+
+    async def endpoint(request: Request) -> Response:
+        try:
+            caller = await auth.visitor(request, services)
+        except FanoutError:
+            caller = None  # whoever it is, there is nothing to see
+        return _told(request, 404, caller, "There is no such page", f"Nothing is at {request.url.path[:200]}.")
+
+    return _Nowhere("/{path:path}", endpoint, methods=["GET"])
 
 
 def _told(request: Request, status: int, caller: Caller | None, title: str, detail: str) -> Response:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -64,6 +65,20 @@ def test_what_is_scheduled_moves_with_the_event_and_can_be_taken_back(campaign: 
     assert (moved["at"] - schedule["at"], moved["arm_at"] - schedule["arm_at"]) == (420_000, 420_000)
     assert campaign.json("unschedule", name)["schedule"] is None
     assert "nothing to move" in error(campaign("move", name, "--in", "60"))
+
+
+@pytest.mark.parametrize(("zone", "said"), [("UTC0", "UTC, over"), ("JST-9", "JST (")])
+def test_an_instant_is_told_in_the_zone_here_with_utc_beside_it_once(
+    campaign: Terminal, monkeypatch: pytest.MonkeyPatch, zone: str, said: str
+) -> None:
+    name = campaign.created()
+    with monkeypatch.context() as here:
+        here.setenv("TZ", zone)
+        time.tzset()
+        told = good(campaign("prefetch", name, "--window", "0"))
+    time.tzset()
+    assert said in told
+    assert told.count("UTC") == 1
 
 
 def test_a_forecast_is_told_in_words_and_as_json(campaign: Terminal) -> None:

@@ -5,6 +5,7 @@ On the real product, with devices on real sockets, in the states worth seeing: f
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import sys
 from pathlib import Path
@@ -139,7 +140,9 @@ async def _settled(page: Page) -> None:
 
 
 if __name__ == "__main__":
-    where = Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER
+    words = argparse.ArgumentParser(description="Take screenshots of every page.")
+    words.add_argument("folder", nargs="?", type=Path, default=FOLDER, help="where they go (default: %(default)s)")
+    where = words.parse_args().folder
     where.mkdir(parents=True, exist_ok=True)
     asyncio.run(main(where))
     for shot in where.glob("*.png"):

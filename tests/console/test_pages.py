@@ -13,7 +13,8 @@ from redis.asyncio import Redis
 from support.product import definition
 
 from console.desk import PASSWORD, Browser, desk
-from fanout.bus.presence import WorkerRecord
+from fanout.bus import presence
+from fanout.bus.presence import CampaignGauge, Group, WorkerRecord
 from fanout.campaign import Phase
 from fanout.console import app as console
 from fanout.console import reading, words
@@ -114,6 +115,32 @@ async def test_what_is_not_there_is_said_on_a_page(redis: Redis) -> None:
         assert (await http.get("/static/../app.py")).status_code == 404
 
 
+async def test_devices_ahead_of_the_record_are_said_to_be_and_can_be_taken_back(redis: Redis) -> None:
+    async with open_console(redis) as http:
+        await create(http)
+        disabled = 'data-press="retract" aria-describedby="why-retract" disabled'
+        assert disabled in await page(http, "/campaigns/cup")
+        await presence.write(redis, a_worker(campaigns={"cup": CampaignGauge(0, 10**13, [])}))
+        text = await page(http, "/campaigns/cup")
+        assert "Devices show a newer activation, revision 10000000000000," in text
+        assert disabled not in text
+
+
+async def test_a_path_that_is_nowhere_is_a_page_for_people_and_a_problem_for_programs(redis: Redis) -> None:
+    async with open_console(redis) as http:
+        for path in ("/nothing", "/campaigns/", "/campaigns/cup/nothing"):
+            people = await http.get(path, headers={"Accept": "text/html,*/*", "Authorization": ""})
+            assert people.status_code == 404
+            assert people.headers["content-type"].startswith("text/html")
+            assert "There is no such page" in people.text
+            program = await http.get(path, headers={"Accept": "application/json"})
+            assert program.json()["type"] == "urn:fanout:problem:no-such-route"
+        api = await http.get("/v1/nothing", headers={"Accept": "text/html"})
+        assert api.json()["status"] == 404
+        other = await http.post("/nothing", headers={"Accept": "text/html"})
+        assert other.status_code == 404
+
+
 async def test_a_store_that_does_not_answer_is_said_on_a_page(valkey: EmbeddedValkey, redis: Redis) -> None:
     async with open_console(redis) as http:
         valkey.kill()
@@ -158,6 +185,12 @@ def test_what_is_wrong_is_said_in_sentences(worker: WorkerRecord, said: list[str
 
 def test_a_fleet_without_a_gateway_is_not_well() -> None:
     assert words.wrong(fleet([], bus_rev=0, now_ms=1))
+
+
+def test_a_region_that_nobody_is_in_any_more_is_not_shown() -> None:
+    groups = [Group({"platform": "tv", "region": "jp"}, 0, 0, 0), Group({"platform": "web", "region": "fr"}, 3, 0, 0)]
+    found = fleet([a_worker(groups=groups)], bus_rev=5, now_ms=10_000)
+    assert (found.platforms, found.regions) == ({"web": 3}, {"fr": 3})
 
 
 def a_flight(*samples: Sample, newest: Readiness | None = None, **fields: Any) -> Flight:
