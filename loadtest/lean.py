@@ -14,6 +14,7 @@ import os
 from typing import Final, NamedTuple, cast
 from urllib.parse import urlencode, urlsplit
 
+from fanout.device.origin import retry_after_ms
 from fanout.wire import Encoding
 
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
@@ -122,9 +123,10 @@ def read_response(data: bytes) -> Response | None:
     lines = data[:end].split(b"\r\n")
     fields = {name.strip().lower(): value.strip() for name, _, value in (line.partition(b":") for line in lines[1:])}
     _, status, _ = lines[0].split(b" ", 2)
-    after = fields.get(b"retry-after", b"")
+    after = fields.get(b"retry-after")
     accepted = int(status) == 101 and fields.get(b"sec-websocket-accept") == _ACCEPT
-    return Response(int(status), accepted, int(after) * 1000 if after.isdigit() else None, end + 4)
+    after_ms = None if after is None else retry_after_ms(after.decode("latin-1"))
+    return Response(int(status), accepted, after_ms, end + 4)
 
 
 class LeanSocket(asyncio.Protocol):

@@ -6,7 +6,7 @@ import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import WebSocket from 'ws';
-import { initial, nextDue, resume, step } from './machine.mjs';
+import { initial, nextDue, resume, retryAfter, step } from './machine.mjs';
 import { MAX_MESSAGE_BYTES, SUBPROTOCOL, decode, encode } from './wire.mjs';
 
 const WELCOME_MS = 10_000; // a connection that has not said welcome by then will not
@@ -104,8 +104,7 @@ function open() {
   const patience = setTimeout(() => socket.terminate(), WELCOME_MS);
   let refusal = {};
   socket.on('unexpected-response', (_request, response) => {
-    const seconds = Number(response.headers['retry-after']);
-    refusal = { status: response.statusCode, retry_after_ms: seconds > 0 ? seconds * 1000 : null };
+    refusal = { status: response.statusCode, retry_after_ms: retryAfter(response.headers['retry-after']) };
     response.resume();
     socket.terminate();
   });
@@ -143,8 +142,7 @@ async function get({ sha256, bytes, url }) {
   try {
     const where = new URL(url ?? `/v1/bundles/${sha256}`, origin);
     const answer = await fetch(where, { signal: AbortSignal.timeout(FETCH_MS) });
-    const seconds = Number(answer.headers.get('retry-after'));
-    if (seconds > 0) retry_after_ms = seconds * 1000;
+    retry_after_ms = retryAfter(answer.headers.get('retry-after'));
     if (!answer.ok) throw new Error(`status ${answer.status}`);
     const content = await read(answer, bytes || BUNDLE_BYTES);
     if (bytes && content.length !== bytes) throw new Error(`${content.length} bytes, not ${bytes}`);

@@ -111,6 +111,9 @@ function backoff(s, { at, random, code, status, retry_after_ms }) {
   return at + Math.floor(random * span) + (retry_after_ms ?? 0);
 }
 
+/** Rule 29: a Retry-After header in ms, none if it is a date. */
+export const retryAfter = (value) => (/^\d+$/.test(value) ? Math.min(Number(value), 3600) * 1000 : 0);
+
 function rested(s, at) {
   if (s.connected && at - s.welcomedAt >= s.policy.cap_ms) s.attempt = 0;
 }

@@ -17,6 +17,8 @@ from fanout.errors import FanoutError
 
 # A slow mobile network moves the largest bundle in this time.
 FETCH_TIMEOUT_S: Final = 30.0
+# Whoever asks for more has a mistake in a configuration. A TV that keeps away for a day has missed the evening.
+RETRY_AFTER_S_MAX: Final = 3600
 
 
 class FetchFailed(FanoutError):
@@ -32,11 +34,14 @@ class FetchFailed(FanoutError):
 
 
 def retry_after_ms(value: str | None) -> int:
-    """Return a Retry-After header in milliseconds, 0 if there is none or it is a date.
+    """Return a Retry-After header in milliseconds, at most an hour; 0 if there is none or it is a date.
 
     A date needs a wall clock, which a TV does not reliably have.
     """
-    return int(value) * 1000 if value and value.isascii() and value.isdigit() and len(value) <= 6 else 0
+    if not (value and value.isascii() and value.isdigit()):
+        return 0
+    # Nine digits are more than the limit, and no number is so long that reading it takes time.
+    return min(int(value[:9]), RETRY_AFTER_S_MAX) * 1000
 
 
 def default_origin(url: str) -> str:

@@ -19,6 +19,7 @@ from websockets.typing import Subprotocol
 from websockets.uri import parse_uri
 
 from fanout import wire
+from fanout.device.origin import retry_after_ms
 from fanout.errors import InvalidInput
 
 # More stays in the kernel; nearly every message is shorter.
@@ -109,11 +110,11 @@ class Link:
         failed = self._protocol.handshake_exc
         if isinstance(failed, InvalidStatus):
             response = failed.response
-            after = response.headers.get("Retry-After", "")
+            after = response.headers.get("Retry-After")
             raise LinkLost(
                 f"refused: {response.status_code}",
                 status=response.status_code,
-                retry_after_ms=int(after) * 1000 if after.isdigit() else None,
+                retry_after_ms=None if after is None else retry_after_ms(after),
             )
         if isinstance(failed, InvalidHandshake):
             raise LinkLost(f"no WebSocket: {failed}", status=0)

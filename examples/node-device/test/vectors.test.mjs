@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { decode as unpack } from '@msgpack/msgpack';
-import { initial, nextDue, offset, resume, sample, standing, step } from '../machine.mjs';
+import { initial, nextDue, offset, resume, retryAfter, sample, standing, step } from '../machine.mjs';
 import { murmur3, sharePoint, slot } from '../slots.mjs';
 import { check, decode, encode } from '../wire.mjs';
 
@@ -15,6 +15,10 @@ test('slots and shares', () => {
   for (const { utf8, seed, hash } of hashes) assert.equal(murmur3(bytes(utf8), seed), hash, `${utf8} ${seed}`);
   for (const v of slots) assert.equal(slot(v.device_id, v.rev, v.window_ms), v.slot_ms, JSON.stringify(v));
   for (const v of share) assert.equal(sharePoint(v.device_id, v.campaign), v.point, JSON.stringify(v));
+});
+
+test('retry after', () => {
+  for (const { value, ms } of load('retry_after').retry_after) assert.equal(retryAfter(value), ms, String(value));
 });
 
 test('wire', () => {

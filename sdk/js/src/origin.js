@@ -13,9 +13,12 @@ var FETCH_MS_MAX = 30000;
 // Wire version 1 knows no larger one.
 var BUNDLE_BYTES_MAX = 1024 * 1024;
 
+// Whoever asks for more has a mistake in a configuration. A TV that keeps away for a day has missed the evening.
+var RETRY_AFTER_MS_MAX = 3600000;
+
 // A Retry-After header in ms, 0 if there is none or it is a date: that needs a wall clock, which a TV does not have.
 export function retryAfterMs(value) {
-  return /^\d{1,6}$/.test(value) ? value * 1000 : 0;
+  return /^\d+$/.test(value) ? Math.min(value * 1000, RETRY_AFTER_MS_MAX) : 0;
 }
 
 // Calls back once, `done(null, content)` or `done(error, null, retry_after_ms)`; returns a function that stops it.
