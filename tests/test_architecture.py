@@ -225,6 +225,15 @@ def test_every_module_is_short_introduces_itself_and_leaves_nothing_undone() -> 
     assert not [fault for module, text, _ in everywhere() for fault in untidiness(module, text)]
 
 
+def test_every_module_of_the_javascript_sdk_is_short_and_introduces_itself() -> None:
+    modules = sorted((ROOT / "sdk/js/src").glob("*.js"))
+    assert modules
+    for path in modules:
+        text = path.read_text("utf-8")
+        assert text.count("\n") <= LINES_MAX, f"{path.name} has {text.count(chr(10))} lines, the limit is {LINES_MAX}"
+        assert text.startswith("// "), f"{path.name} does not say what it owns and what it does not know"
+
+
 # --- The checks themselves
 
 

@@ -28,7 +28,6 @@ export class Tile {
   flips = [];
   /** Rehearsed activations, which change nothing. */
   rehearsals = [];
-  errors = 0;
   /** Whether it holds a bundle, and which campaign its screen is about. */
   ready = false;
   campaign = null;
@@ -58,7 +57,7 @@ export class Tile {
       onActivate: told((event) => this.#activated(event)),
       onRehearse: told((event) => this.#rehearsed(event)),
       onClose: told((event) => { this.#campaigns.delete(event.campaign); }),
-      onError: told(() => { this.errors += 1; }),
+      onError: told(() => {}),
       onLog: (entry) => this.#logged(entry),
     });
     this.show();
@@ -67,6 +66,7 @@ export class Tile {
   get out() { return this.#cable.out; }
   get look() { return this.element.dataset.look; }
   get held() { return this.device.stats().held; }
+  get errors() { return Object.values(this.device.stats().errors).reduce((sum, each) => sum + each, 0); }
 
   start() { this.device.start(); }
 

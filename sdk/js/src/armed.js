@@ -1,6 +1,6 @@
 // One message of a stage lane on one device: whether it is for it, and when it acts. Pure.
 
-import { inShare, slotMs } from "./slots.js";
+import { sharePoint, slotMs } from "./slots.js";
 import { CATCH_UP_MS } from "./wire.js";
 
 // When this device acts on a window: its slot, even if that has just passed (then it acts at once); or, once the window
@@ -14,7 +14,7 @@ export function instantMs(deviceId, rev, startMs, window_ms, nowMs) {
 export function Armed(message, deviceId, nowMs) {
   this.message = message;
   // The device belongs to the share. Others count too: they decide what stands.
-  this.mine = inShare(deviceId, message.campaign, message.share);
+  this.mine = sharePoint(deviceId, message.campaign) < message.share;
   this.follows = false; // stands, and is for this device to act on
   this.waiting = false; // its instant came without the bundle
   this.place(deviceId, nowMs);

@@ -9,6 +9,8 @@ import { systemClock, systemTimers } from "./time.js";
 
 // Errors come in floods, and somebody pays for the log.
 var DETAIL_CHARS_MAX = 300;
+// Of one kind. Whoever watches a counter sees it move; a gateway that sends rubbish must not take the app's time.
+var TELL_EVERY_MS = 1000;
 
 // --- Options
 
@@ -98,6 +100,7 @@ export function Device(given) {
   check(given);
   var state = "ended";
   var errors = {}; // counts by kind
+  var told = {}; // when onError was last called, by kind
   var driver = new Driver(complete(given, failed("storage")), emit, report, log);
 
   this.start = driver.start;
@@ -166,7 +169,11 @@ export function Device(given) {
   function report(kind, error) {
     var detail = String((error && error.message) || error).slice(0, DETAIL_CHARS_MAX);
     var event = { kind: kind, detail: detail, count: count(kind) };
+    var now = Date.now();
     log("error", event);
+    // By a clock that cannot throw; one that is set back tells once more.
+    if (Math.abs(now - told[kind]) < TELL_EVERY_MS) return;
+    told[kind] = now;
     quietly("onError", event);
   }
 

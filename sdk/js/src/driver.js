@@ -6,7 +6,6 @@
 
 import { Cache } from "./cache.js";
 import { listen } from "./hooks.js";
-import { sooner } from "./liveness.js";
 import { Link } from "./link.js";
 import { DeviceMachine } from "./machine.js";
 import { get } from "./origin.js";
@@ -16,10 +15,6 @@ import { Tokens } from "./tokens.js";
 
 // The app's getToken asks a server somewhere.
 var TOKEN_MS_MAX = 15000;
-// Browsers hide the status of a refused handshake, so a refused token looks like a lost network. Asking the app for
-// another after every failure would make a gateway's outage one of whoever issues tokens; never asking would lock out
-// a device whose token was withdrawn, or whose clock estimate is not there yet to see it expire.
-var BLIND_FAILURES = 5;
 // All TVs behind one router, or in one quarter after a power cut, hear "online" together.
 var ONLINE_MS = 1000;
 // Without a network the attempts are for those TVs that say "offline" and are not.
@@ -36,8 +31,7 @@ export function Driver(options, emit, report, log) {
   var tokens = new Tokens(options.getToken);
   var live = null; // the newest that was welcomed
   var trying = null; // another that is on its way
-  var connectAt = null; // when to open one, monotonic ms
-  var blind = 0; // attempts in a row that failed without saying why
+  var connectAt = Infinity; // when to open one, monotonic ms
   var heed = false; // a gateway said when to come back
   var offline = false;
   var topicsWelcomed = null; // those of the last token a gateway welcomed
@@ -57,10 +51,8 @@ export function Driver(options, emit, report, log) {
     awake: wake
   };
 
-  this.start = start;
   this.end = end;
   this.wake = wake;
-  this.listen = listenTo;
   this.content = contentOf;
   this.shown = function (campaign) {
     return machine && machine.shown(campaign);
@@ -70,7 +62,7 @@ export function Driver(options, emit, report, log) {
     return stats;
   };
 
-  function start() {
+  this.start = function () {
     if (running) return;
     running = true;
     offline = false; // unless somebody says so again: nobody listened
@@ -78,7 +70,7 @@ export function Driver(options, emit, report, log) {
     watch.begin();
     connectAt = monoMs();
     wake();
-  }
+  };
 
   function end(why) {
     if (!running) return;
@@ -90,7 +82,7 @@ export function Driver(options, emit, report, log) {
     if (trying) trying.close();
     if (live) live.close();
     trying = live = null;
-    connectAt = null;
+    connectAt = Infinity;
     if (machine) machine.disconnected(now);
     for (var digest in stops) {
       stops[digest]();
@@ -110,7 +102,7 @@ export function Driver(options, emit, report, log) {
 
   // Listens to these topics, or no longer. What is muted stays so on the next connection, too, as far as the token
   // says what its topics are.
-  function listenTo(topics, on) {
+  this.listen = function (topics, on) {
     muted = muted.filter(function (topic) {
       return topics.indexOf(topic) < 0;
     });
@@ -118,7 +110,7 @@ export function Driver(options, emit, report, log) {
     enter(function () {
       send({ t: on ? "subscribe" : "unsubscribe", topics: topics });
     })();
-  }
+  };
 
   function contentOf(digest) {
     var content = inCache("get", digest);
@@ -171,8 +163,8 @@ export function Driver(options, emit, report, log) {
   }
 
   function due(now) {
-    if (connectAt !== null && connectAt <= now) {
-      connectAt = null;
+    if (connectAt <= now) {
+      connectAt = Infinity;
       open(now);
     }
     if (machine) act(machine.due(now));
@@ -180,11 +172,10 @@ export function Driver(options, emit, report, log) {
 
   function plan() {
     if (!running) return;
-    var at = sooner(machine && machine.nextDueMs(), connectAt);
+    var at = Math.min(machine ? machine.nextMs() : Infinity, connectAt);
     var now = monoMs();
-    watch.dueMs = at && Math.max(at, now); // what was due before is late since now
-    if (at === null) timer.clear();
-    else timer.set(at - now);
+    watch.dueMs = Math.max(at, now); // what was due before is late since now
+    timer.set(at - now);
   }
 
   // --- The page
@@ -193,7 +184,7 @@ export function Driver(options, emit, report, log) {
     offline = false;
     // The network may be another one, and the socket dead: ask, and replace it if no answer comes.
     if (live) act(machine.distrusted(now));
-    if (connectAt !== null && !heed) {
+    if (connectAt < Infinity && !heed) {
       connectAt = Math.min(connectAt, now + options.random() * ONLINE_MS);
     }
   }
@@ -230,7 +221,7 @@ export function Driver(options, emit, report, log) {
     var claims = tokens.claims;
     var id = options.deviceId || claims.sub;
     if (typeof id !== "string" || !id) {
-      tokens.refused();
+      tokens.refused({ status: 401 });
       return noToken(now, trying, "no sub; give deviceId");
     }
     if (id !== stats.deviceId) become(id);
@@ -238,14 +229,12 @@ export function Driver(options, emit, report, log) {
     var topics = String(claims.topics);
     // Revisions of other topics say nothing about what is missing of these.
     if (topicsWelcomed !== null && topics !== topicsWelcomed) resume.since = 0;
-    // Commas between digests are plain in a query; escaping them would make the longest one a third longer.
-    var url = options.url + "?since=" + resume.since + (resume.have.length ? "&have=" + resume.have : "");
-    log("open", { url: url });
+    log("open", resume);
     if (!running) return; // the app has closed it, here or when it was told that the cache fails
     trying.close(); // not sooner: should anything before have thrown, this tries again
     trying = null;
     safely("socket", function () {
-      trying = new Link(options, url, [options.codec ? options.codec.subprotocol : "fanout.v1.json", "bearer." + token], {
+      trying = new Link(options, resume, token, {
         message: enter(function (now, link, message) {
           if (message.t === "welcome" && link !== live) welcomed(link, message, topics);
           // What comes before a welcome counts for nothing; nor does what comes to an app that has closed meanwhile.
@@ -267,8 +256,7 @@ export function Driver(options, emit, report, log) {
   // Another id has other slots, and nothing that was known counts for it.
   function become(id) {
     if (live) live.close();
-    live = null;
-    topicsWelcomed = null;
+    live = topicsWelcomed = null;
     stats.deviceId = id;
     machine = new DeviceMachine(id, { held: inCache("digests"), random: options.random });
   }
@@ -276,8 +264,9 @@ export function Driver(options, emit, report, log) {
   function welcomed(link, message, topics) {
     var old = live;
     live = link;
-    trying = connectAt = null;
-    blind = 0;
+    trying = null;
+    connectAt = Infinity;
+    tokens.blind = 0;
     heed = offline = false;
     topicsWelcomed = topics;
     stats.connections++;
@@ -305,16 +294,16 @@ export function Driver(options, emit, report, log) {
     if (trying !== attempt) return;
     if (attempt) attempt.close();
     trying = null;
-    if (!why.status && (!why.code || why.code === 1006) && ++blind % BLIND_FAILURES === 0) tokens.refused();
+    tokens.failed(why);
     if (!live) return lost(now, why);
-    refused(why);
+    tokens.refused(why);
     log("reopen failed", why);
     machine.reopenFailed(now, why);
   }
 
   // There is no link any more, or still none.
   function lost(now, why) {
-    refused(why);
+    tokens.refused(why);
     // Nothing but the backoff is known of a device that could not read its first token.
     if (!machine) machine = new DeviceMachine("", { random: options.random });
     var at = machine.disconnected(now, why);
@@ -324,10 +313,6 @@ export function Driver(options, emit, report, log) {
     connectAt = at;
     why.retry_in_ms = at - now;
     tellState("waiting", why);
-  }
-
-  function refused(why) {
-    if (why.status === 401 || why.code === 4001 || why.code >= 4500) tokens.refused();
   }
 
   function tellState(state, event) {

@@ -11,19 +11,20 @@ export function listen(on) {
   function looked() {
     if (!document.hidden) on.awake();
   }
-  var hooks = [
-    [window, "online", on.online],
-    [window, "offline", on.offline],
-    [window, "pageshow", on.online],
-    [document, "resume", on.online],
-    [document, "visibilitychange", looked]
-  ];
-  hooks.forEach(function (hook) {
-    hook[0].addEventListener(hook[1], hook[2]);
-  });
+  var page = window;
+  var hooks = {
+    online: on.online,
+    offline: on.offline,
+    pageshow: on.online,
+    resume: on.online,
+    visibilitychange: looked
+  };
+  // The last two are the document's; on their way down to it the window sees them, too.
+  function each(method) {
+    for (var name in hooks) page[method](name, hooks[name], true);
+  }
+  each("addEventListener");
   return function () {
-    hooks.forEach(function (hook) {
-      hook[0].removeEventListener(hook[1], hook[2]);
-    });
+    each("removeEventListener");
   };
 }

@@ -5,24 +5,27 @@
 
 import { retryAfterMs } from "./origin.js";
 import { Timer } from "./time.js";
-import { check, decode, encode, MESSAGE_CHARS_MAX } from "./wire.js";
+import { check, decode, MESSAGE_CHARS_MAX } from "./wire.js";
 
 // From the first packet to the welcome. A gateway under load takes its time, a dead one for ever.
 var OPEN_MS_MAX = 15000;
 
-// options: WebSocket, codec, timers. on: message(link, message), bad(error), over(link, why), this one once and last.
-export function Link(options, url, protocols, on) {
+// options: url, WebSocket, codec, timers. resume: as the machine gave it. on: message(link, message), bad(error), over(link, why), this one once and last.
+export function Link(options, resume, token, on) {
   var self = this;
   var codec = options.codec;
+  var subprotocol = codec ? codec.subprotocol : "fanout.v1.json";
   var refused;
-  var socket = new options.WebSocket(url, protocols);
+  // Commas between digests are plain in a query; escaping them would make the longest one a third longer.
+  var have = resume.have.length ? "&have=" + resume.have : "";
+  var socket = new options.WebSocket(options.url + "?since=" + resume.since + have, [subprotocol, "bearer." + token]);
   var timer = new Timer(options.timers, function () {
     end({ reason: "no welcome in time" });
   });
   timer.set(OPEN_MS_MAX);
   socket.binaryType = "arraybuffer";
   socket.onopen = function () {
-    if (socket.protocol !== protocols[0]) end({ reason: "no subprotocol", status: 400 });
+    if (socket.protocol !== subprotocol) end({ reason: "no subprotocol", status: 400 });
   };
   socket.onmessage = function (event) {
     var data = event.data;
@@ -54,7 +57,7 @@ export function Link(options, url, protocols, on) {
 
   // Into a connection that is being lost, a message is lost; `over` comes soon.
   this.send = function (message) {
-    socket.send(codec ? codec.encode(message) : encode(message));
+    socket.send(codec ? codec.encode(message) : JSON.stringify(message));
   };
 
   // Leaves. `over` is not called any more.

@@ -5,8 +5,7 @@
 // dead and opens another, after a backoff: those who heard the same broadcast last, on a host that died right after it,
 // must not come to its neighbours in the same millisecond. The doubt ends with a beacon or a welcome. All instants are monotonic ms.
 
-import { mayReturn } from "./wire.js";
-import { backoffMs } from "./slots.js";
+import { FINAL_CODE_MIN } from "./wire.js";
 
 // Until a welcome says otherwise. What users of such clients are used to: half a second to twenty.
 export var DEFAULT_RECONNECT = { base_ms: 500, cap_ms: 20000 };
@@ -105,15 +104,11 @@ Liveness.prototype._forgive = function (monoMs) {
 // `retry_after_ms`, on top of which the jitter comes.
 Liveness.prototype.retryMs = function (monoMs, random, why) {
   why = why || {};
-  if (why.code && !mayReturn(why.code)) return null;
+  if (why.code >= FINAL_CODE_MIN) return null;
   var broken = BROKEN_CODES.indexOf(why.code) >= 0 || BROKEN_STATUSES.indexOf(why.status) >= 0;
   var attempt = broken ? LONGEST : Math.min(this.attempt, LONGEST);
   this.attempt++;
-  return monoMs + (why.retry_after_ms || 0) + backoffMs(attempt, this.policy.base_ms, this.policy.cap_ms, random);
+  // Full jitter over a span that grows exponentially.
+  var spanMs = Math.min(this.policy.cap_ms, this.policy.base_ms * Math.pow(2, attempt));
+  return monoMs + (why.retry_after_ms || 0) + Math.floor(random() * spanMs);
 };
-
-// The earlier of two instants, either of which may be null.
-export function sooner(one, other) {
-  if (one === null) return other;
-  return other === null ? one : Math.min(one, other);
-}

@@ -58,8 +58,13 @@ DeviceMachine.prototype.resume = function () {
 
 // Returns when to call `due` next, monotonic ms (it may be past); null if nothing is planned.
 DeviceMachine.prototype.nextDueMs = function () {
-  var at = Math.min(this._campaigns.nextMs(!this._live.doubt) - this._clock.offsetMs, this._live.nextMs());
+  var at = this.nextMs();
   return at < Infinity ? at : null;
+};
+
+// The same, Infinity for never.
+DeviceMachine.prototype.nextMs = function () {
+  return Math.min(this._campaigns.nextMs(!this._live.doubt) - this._clock.offsetMs, this._live.nextMs());
 };
 
 // --- Events

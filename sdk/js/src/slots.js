@@ -42,13 +42,3 @@ export function slotMs(deviceId, rev, window_ms) {
 export function sharePoint(deviceId, campaign) {
   return murmur3(deviceId, murmur3(campaign, 0)) / RANGE;
 }
-
-export function inShare(deviceId, campaign, share) {
-  return sharePoint(deviceId, campaign) < share;
-}
-
-// How long to wait before the next attempt: full jitter over a span that grows exponentially. `attempt` counts the
-// failures in a row.
-export function backoffMs(attempt, base_ms, cap_ms, random) {
-  return Math.floor(random() * Math.min(cap_ms, base_ms * Math.pow(2, attempt)));
-}

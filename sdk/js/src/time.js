@@ -32,10 +32,11 @@ export var systemTimers = {
 export function Timer(timers, work) {
   var id = null;
 
+  // In so many ms; infinitely many mean never.
   this.set = function (ms) {
     this.clear();
     // Rounded up: a timer that fires early would find nothing due and be set again for a fraction of a millisecond.
-    id = timers.set(work, Math.min(Math.max(0, Math.ceil(ms)), TIMER_MS_MAX));
+    if (ms < Infinity) id = timers.set(work, Math.min(Math.max(0, Math.ceil(ms)), TIMER_MS_MAX));
   };
 
   this.clear = this.close = function () {
@@ -49,16 +50,17 @@ export function Watch(clock) {
   var drift;
 
   this.begin = function () {
-    drift = this.dueMs = null; // wall clock minus timer, at the last look; and what a timer is set to, monotonic ms
+    drift = null; // wall clock minus timer, at the last look
+    this.dueMs = Infinity; // what a timer is set to, monotonic ms
   };
 
   this.jumped = function () {
     var now = clock.monoMs();
     var apart = clock.wallMs() - now;
     var jumped =
-      (this.dueMs !== null && now - this.dueMs > LATE_MS) || (drift !== null && Math.abs(apart - drift) > JUMP_MS);
+      now - this.dueMs > LATE_MS || (drift !== null && Math.abs(apart - drift) > JUMP_MS);
     drift = apart;
-    if (jumped) this.dueMs = null;
+    if (jumped) this.dueMs = Infinity;
     return jumped;
   };
 }

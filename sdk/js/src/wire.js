@@ -131,13 +131,5 @@ export function decode(json) {
   return check(object);
 }
 
-export function encode(message) {
-  return JSON.stringify(message);
-}
-
-// --- Close codes
-
-// Up to 4499 a device comes back with backoff, from 4500 on it does not.
-export function mayReturn(code) {
-  return code < 4500;
-}
+// Of close codes: up to 4499 a device comes back with backoff, from here on it does not.
+export var FINAL_CODE_MIN = 4500;

@@ -6,12 +6,14 @@ import { test } from "node:test";
 
 import { decode as unpack, encode as pack } from "@msgpack/msgpack";
 
+import { Armed } from "../src/armed.js";
 import { standing } from "../src/arming.js";
 import { ServerClock } from "../src/clock.js";
 import { DeviceMachine } from "../src/machine.js";
-import { inShare, murmur3, sharePoint, slotMs } from "../src/slots.js";
+import { retryAfterMs } from "../src/origin.js";
+import { murmur3, sharePoint, slotMs } from "../src/slots.js";
 import { utf8 } from "../src/utf8.js";
-import { check, decode, encode, WireError } from "../src/wire.js";
+import { check, decode, WireError } from "../src/wire.js";
 
 const vectors = (name) =>
   JSON.parse(readFileSync(new URL(`../../../tests/vectors/${name}.json`, import.meta.url), "utf8"));
@@ -49,8 +51,8 @@ test("hashes, slots and shares are those of slots.json, exactly", () => {
   }
   for (const { device_id, campaign, point } of share) {
     assert.equal(sharePoint(device_id, campaign), point);
-    assert.equal(inShare(device_id, campaign, point), false);
-    assert.equal(inShare(device_id, campaign, point + 2 ** -32), true);
+    assert.equal(new Armed({ campaign, share: point }, device_id, 0).mine, false);
+    assert.equal(new Armed({ campaign, share: point + 2 ** -32 }, device_id, 0).mine, true);
   }
 });
 
@@ -91,7 +93,7 @@ test("both encodings of wire.json read the same, and what is written is read bac
     const message = understood(told);
     same(decode(json), message, name);
     same(check(unpack(hex(msgpack))), message, name);
-    same(decode(encode(told)), message, name);
+    same(decode(JSON.stringify(told)), message, name);
     same(check(unpack(pack(told))), message, name);
   }
 });
@@ -121,6 +123,14 @@ test("what stands is what arming.json says, in any order and however often it is
     assert.deepEqual(left([...activations].reverse(), [...cancel_revs].reverse()), expected, `${name}, backwards`);
     assert.deepEqual(left([...activations, ...activations], [...cancel_revs, ...cancel_revs]), expected, `${name}, twice`);
   }
+});
+
+// --- Retry-After
+
+test("Retry-After means what retry_after.json says", () => {
+  const cases = vectors("retry_after").retry_after;
+  assert.ok(cases.length);
+  for (const { value, ms } of cases) assert.equal(retryAfterMs(value), ms, String(value));
 });
 
 // --- The clock

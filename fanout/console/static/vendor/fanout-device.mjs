@@ -233,335 +233,22 @@ function listen(on) {
   function looked() {
     if (!document.hidden) on.awake();
   }
-  var hooks = [
-    [window, "online", on.online],
-    [window, "offline", on.offline],
-    [window, "pageshow", on.online],
-    [document, "resume", on.online],
-    [document, "visibilitychange", looked]
-  ];
-  hooks.forEach(function (hook) {
-    hook[0].addEventListener(hook[1], hook[2]);
-  });
-  return function () {
-    hooks.forEach(function (hook) {
-      hook[0].removeEventListener(hook[1], hook[2]);
-    });
+  var page = window;
+  var hooks = {
+    online: on.online,
+    offline: on.offline,
+    pageshow: on.online,
+    resume: on.online,
+    visibilitychange: looked
   };
-}
-
-// The device protocol, version 1, as docs/protocol.md says it: what a device may be sent, what it sends, close codes.
-// Pure; knows nothing of sockets or of what a message means.
-//
-// Nothing from the wire is trusted to be shaped right. `check` builds a new object of the known fields only, each
-// checked and with its default filled in, so whatever else was in the message goes no further.
-
-// A message to a device: the state of a few campaigns, each with an inline bundle. Longer ones are no messages.
-var MESSAGE_CHARS_MAX = 2 * 1024 * 1024;
-// A device that learns of an activation after its window is over spreads over min(this, the window).
-var CATCH_UP_MS = 5000;
-// Beyond it doubles skip whole numbers.
-var WHOLE_MAX = 9007199254740991;
-
-function WireError(message) {
-  this.name = "WireError";
-  this.message = message;
-}
-WireError.prototype = Object.create(Error.prototype);
-
-var STATE = {
-  prefetch: "campaign rev bundle from window_ms shadow",
-  activate: "campaign rev stage bundle at window_ms share miss shadow",
-  cancel: "campaign rev",
-  close: "campaign rev"
-};
-var OTHERS = {
-  welcome: "session now beacon_s reconnect state",
-  beacon: "now rev",
-  reconnect: "within_ms"
-};
-
-var TEXT = /^/;
-var NAME = /^[^]{1,64}$/; // names come back in reports, and a gateway refuses reports with longer ones
-var SHA256 = /^[0-9a-f]{64}$/;
-
-// What a field has to be: a text of a form, one of a few values, a number up to a limit, or what a function makes of it.
-// Those that are not here are whole numbers.
-var KINDS = {
-  t: TEXT,
-  session: TEXT,
-  url: TEXT,
-  inline: TEXT,
-  campaign: NAME,
-  stage: NAME,
-  sha256: SHA256,
-  shadow: [false, true],
-  miss: ["fetch", "generic", "silent"],
-  share: 1,
-  beacon_s: 1e9, // infinity would be a silence without an end
-  bundle: function (value, t) {
-    return t === "activate" ? fits$1(SHA256, value) : read(value, "sha256 bytes url inline", t);
-  },
-  reconnect: function (value, t) {
-    return read(value, "base_ms cap_ms", t);
-  },
-  // What stands may come to include types of a later version; those are ignored here as they are elsewhere.
-  state: function (value) {
-    return (
-      Array.isArray(value) &&
-      value
-        .map(function (told) {
-          return typed(told);
-        })
-        .filter(Boolean)
-    );
+  // The last two are the document's; on their way down to it the window sees them, too.
+  function each(method) {
+    for (var name in hooks) page[method](name, hooks[name], true);
   }
-};
-
-// Fields that may be left out, with what they are then; those that are null then may also be null, and are left out.
-var DEFAULTS = { shadow: false, share: 1, miss: "fetch", state: [], url: null, inline: null };
-
-// Own fields only: what a message inherits, its sender has not said.
-function own(object, field) {
-  return Object.prototype.hasOwnProperty.call(object, field) ? object[field] : undefined;
-}
-
-function wrong$1(what, value) {
-  throw new WireError((what + " is " + (value && typeof value === "object" ? "wrong" : value)).slice(0, 99));
-}
-
-function fits$1(kind, value, t) {
-  if (kind.test) return typeof value === "string" && kind.test(value);
-  if (kind.map) return kind.indexOf(value) >= 0;
-  return kind.call ? kind(value, t) : typeof value === "number" && value >= 0 && value <= kind;
-}
-
-// Returns a new object of these fields.
-function read(object, fields, t) {
-  if (Object(object) !== object || Array.isArray(object)) wrong$1(t, object);
-  var result = {};
-  fields.split(" ").forEach(function (field) {
-    var value = own(object, field);
-    var fallback = own(DEFAULTS, field);
-    if (fallback !== undefined && (value === undefined || value === fallback)) {
-      if (fallback !== null) result[field] = fallback;
-      return;
-    }
-    var taken = field in KINDS ? fits$1(KINDS[field], value, t) : fits$1(WHOLE_MAX, value) && value % 1 === 0;
-    if (!taken) wrong$1(t + "." + field, value);
-    result[field] = Object(taken) === taken ? taken : value;
-  });
-  return result;
-}
-
-function typed(object, others) {
-  var t = read(object, "t", "message").t;
-  var fields = own(STATE, t) || (others && own(others, t));
-  if (!fields) return null;
-  var message = read(object, fields, t);
-  message.t = t;
-  return message;
-}
-
-// Takes an object as a decoder gave it. Returns the message, null for a type this version does not know; throws a
-// WireError for what is no message, or a known type with wrong fields.
-function check$1(object) {
-  return typed(object, OTHERS);
-}
-
-// Reads one JSON text; as `check`.
-function decode(json) {
-  var object;
-  if (typeof json !== "string" || json.length > MESSAGE_CHARS_MAX) wrong$1("message", "no text or too long");
-  try {
-    object = JSON.parse(json);
-  } catch (e) {
-    wrong$1("message", "" + e);
-  }
-  return check$1(object);
-}
-
-function encode(message) {
-  return JSON.stringify(message);
-}
-
-// --- Close codes
-
-// Up to 4499 a device comes back with backoff, from 4500 on it does not.
-function mayReturn(code) {
-  return code < 4500;
-}
-
-// Deterministic jitter: when, within a window, one device acts. Pure.
-//
-// The slot depends on nothing but the device's id and the publication's revision, so every SDK and every replay agree
-// on it to the millisecond, and no coordination is needed to spread a fleet evenly.
-
-
-var RANGE = 0x100000000; // of a hash
-
-function mixed(k) {
-  k = Math.imul(k, 0xcc9e2d51);
-  return Math.imul((k << 15) | (k >>> 17), 0x1b873593);
-}
-
-// MurmurHash3, x86_32, of bytes or of a text's UTF-8, as an unsigned number. Of the seed only the low 32 bits count:
-// ToInt32 takes them modulo 2^32, exactly, for every whole number a double holds.
-function murmur3(data, seed) {
-  var bytes = typeof data === "string" ? utf8(data) : data;
-  var whole = bytes.length & -4;
-  var h = seed | 0;
-  var i = 0;
-  for (; i < whole; i += 4) {
-    h ^= mixed(bytes[i] | (bytes[i + 1] << 8) | (bytes[i + 2] << 16) | (bytes[i + 3] << 24));
-    h = (Math.imul((h << 13) | (h >>> 19), 5) + 0xe6546b64) | 0;
-  }
-  var k = 0;
-  for (i = bytes.length; i-- > whole; ) k = (k << 8) | bytes[i];
-  h ^= mixed(k) ^ bytes.length; // nothing left mixes to 0, which changes nothing
-  h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);
-  h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);
-  return (h ^ (h >>> 16)) >>> 0;
-}
-
-// Where in the window this device acts: 0 <= slot < window_ms, 0 for an empty window.
-function slotMs(deviceId, rev, window_ms) {
-  // Dividing first is exact, so that every language gets the same millisecond.
-  return Math.floor((murmur3(deviceId, rev) / RANGE) * window_ms);
-}
-
-// The share from which on this device belongs to a canary: 0 <= point < 1. Seeded by the campaign and not by the
-// revision: widening a share only ever adds devices.
-function sharePoint(deviceId, campaign) {
-  return murmur3(deviceId, murmur3(campaign, 0)) / RANGE;
-}
-
-function inShare(deviceId, campaign, share) {
-  return sharePoint(deviceId, campaign) < share;
-}
-
-// How long to wait before the next attempt: full jitter over a span that grows exponentially. `attempt` counts the
-// failures in a row.
-function backoffMs(attempt, base_ms, cap_ms, random) {
-  return Math.floor(random() * Math.min(cap_ms, base_ms * Math.pow(2, attempt)));
-}
-
-// Is this device connected, may it trust what it has armed, and when does it open its next socket? Pure.
-//
-// Silence has two stages. After one grace (GRACE_BEACONS beacon periods without any message) the device is in *doubt*:
-// a cancel may have passed it by, so nothing armed fires, and it asks with a `sync`. After two, it takes the socket for
-// dead and opens another, after a backoff: those who heard the same broadcast last, on a host that died right after it,
-// must not come to its neighbours in the same millisecond. The doubt ends with a beacon or a welcome. All instants are monotonic ms.
-
-
-// Until a welcome says otherwise. What users of such clients are used to: half a second to twenty.
-var DEFAULT_RECONNECT = { base_ms: 500, cap_ms: 20000 };
-// The server says that the device itself is broken: it waits as long as it may.
-var BROKEN_CODES = [1002, 1003, 1007, 1008, 1009];
-var BROKEN_STATUSES = [400, 403, 404, 405, 426];
-// Without a message for this many beacon periods a device stops trusting what it has armed.
-var GRACE_BEACONS = 3;
-// Time for a sync's answer on a bad network, after which a socket that may have died in a sleep is replaced.
-var ANSWER_MS = 5000;
-// Failures in a row after which the span is the longest under any policy.
-var LONGEST = 32;
-
-function Liveness(policy) {
-  this.policy = policy;
-  this.connected = false; // a socket was welcomed and not lost since: at `welcomedMs`; last heard of at `heardMs`
-  this.graceMs = 0; // silence that is still no reason for doubt; 0 before the first welcome
-  this.doubt = false; // the silence was too long: resync before anything fires
-  this.syncing = false; // a sync was sent, its beacon is still to come
-  this.reopenMs = Infinity; // when to open the next socket beside this one
-  this.attempt = 0; // connections in a row that failed or did not last
-}
-
-// Returns when `tick` has something to do, Infinity for never.
-Liveness.prototype.nextMs = function () {
-  return Math.min(this._quietMs(), this.reopenMs);
-};
-
-Liveness.prototype._quietMs = function () {
-  if (!this.connected || !this.graceMs || (this.doubt && this.reopenMs < Infinity)) return Infinity;
-  return this.heardMs + this.graceMs * (this.doubt ? 2 : 1);
-};
-
-// Notes that a message came; true if it ended a silence that was too long and not noticed yet.
-Liveness.prototype.hear = function (monoMs) {
-  var began = this._tooLong(monoMs);
-  this.heardMs = monoMs;
-  return began;
-};
-
-// Returns whether to ask with a sync now, and whether to open a new socket now.
-Liveness.prototype.tick = function (monoMs, random) {
-  var ask = this._tooLong(monoMs) && this.connected;
-  if (this.doubt && this._quietMs() <= monoMs) {
-    this.heardMs = monoMs; // in doubt this only times the next attempt
-    this.reopenMs = this.retryMs(monoMs, random);
-  }
-  var reopen = this.reopenMs <= monoMs;
-  if (reopen) this.reopenMs = Infinity;
-  return { ask: ask && !reopen, reopen: reopen };
-};
-
-// Time has jumped: whatever was said meanwhile was missed. Returns whether to ask with a sync.
-Liveness.prototype.distrust = function (monoMs) {
-  if (!this.graceMs) return false;
-  this.doubt = true;
-  this.heardMs = monoMs - 2 * this.graceMs + ANSWER_MS;
-  return this.connected;
-};
-
-Liveness.prototype._tooLong = function (monoMs) {
-  if (this.doubt || !this.graceMs || monoMs < this.heardMs + this.graceMs) return false;
-  return (this.doubt = true);
-};
-
-// Notes that a socket was welcomed.
-Liveness.prototype.welcome = function (message, monoMs) {
-  this.policy = message.reconnect;
-  this.graceMs = GRACE_BEACONS * message.beacon_s * 1000;
-  this.connected = true;
-  this.welcomedMs = monoMs;
-  this.syncing = false;
-  this.reopenMs = Infinity;
-};
-
-// Plans to reconnect at a random instant within so many milliseconds.
-Liveness.prototype.move = function (within_ms, monoMs, random) {
-  this._forgive(monoMs);
-  this.reopenMs = Math.min(monoMs + random() * within_ms, this.reopenMs);
-};
-
-// Notes that no socket is left.
-Liveness.prototype.lose = function (monoMs) {
-  this._forgive(monoMs);
-  this.connected = this.syncing = false;
-  this.reopenMs = Infinity;
-};
-
-// A connection that outlived the longest backoff was a good one; a server that welcomes and then closes at once must
-// not be asked ever faster.
-Liveness.prototype._forgive = function (monoMs) {
-  if (this.connected && monoMs - this.welcomedMs >= this.policy.cap_ms) this.attempt = 0;
-};
-
-// Returns when to try again after a failure, null for never. `why` may hold a close `code`, an HTTP `status`, and
-// `retry_after_ms`, on top of which the jitter comes.
-Liveness.prototype.retryMs = function (monoMs, random, why) {
-  why = why || {};
-  if (why.code && !mayReturn(why.code)) return null;
-  var broken = BROKEN_CODES.indexOf(why.code) >= 0 || BROKEN_STATUSES.indexOf(why.status) >= 0;
-  var attempt = broken ? LONGEST : Math.min(this.attempt, LONGEST);
-  this.attempt++;
-  return monoMs + (why.retry_after_ms || 0) + backoffMs(attempt, this.policy.base_ms, this.policy.cap_ms, random);
-};
-
-// The earlier of two instants, either of which may be null.
-function sooner(one, other) {
-  if (one === null) return other;
-  return other === null ? one : Math.min(one, other);
+  each("addEventListener");
+  return function () {
+    each("removeEventListener");
+  };
 }
 
 // The one place that knows clocks and timers, so that tests may bring their own.
@@ -598,10 +285,11 @@ var systemTimers = {
 function Timer(timers, work) {
   var id = null;
 
+  // In so many ms; infinitely many mean never.
   this.set = function (ms) {
     this.clear();
     // Rounded up: a timer that fires early would find nothing due and be set again for a fraction of a millisecond.
-    id = timers.set(work, Math.min(Math.max(0, Math.ceil(ms)), TIMER_MS_MAX));
+    if (ms < Infinity) id = timers.set(work, Math.min(Math.max(0, Math.ceil(ms)), TIMER_MS_MAX));
   };
 
   this.clear = this.close = function () {
@@ -615,16 +303,17 @@ function Watch(clock) {
   var drift;
 
   this.begin = function () {
-    drift = this.dueMs = null; // wall clock minus timer, at the last look; and what a timer is set to, monotonic ms
+    drift = null; // wall clock minus timer, at the last look
+    this.dueMs = Infinity; // what a timer is set to, monotonic ms
   };
 
   this.jumped = function () {
     var now = clock.monoMs();
     var apart = clock.wallMs() - now;
     var jumped =
-      (this.dueMs !== null && now - this.dueMs > LATE_MS) || (drift !== null && Math.abs(apart - drift) > JUMP_MS);
+      now - this.dueMs > LATE_MS || (drift !== null && Math.abs(apart - drift) > JUMP_MS);
     drift = apart;
-    if (jumped) this.dueMs = null;
+    if (jumped) this.dueMs = Infinity;
     return jumped;
   };
 }
@@ -762,6 +451,140 @@ function digest(bytes, done) {
   });
 }
 
+// The device protocol, version 1, as docs/protocol.md says it: what a device may be sent, what it sends, close codes.
+// Pure; knows nothing of sockets or of what a message means.
+//
+// Nothing from the wire is trusted to be shaped right. `check` builds a new object of the known fields only, each
+// checked and with its default filled in, so whatever else was in the message goes no further.
+
+// A message to a device: the state of a few campaigns, each with an inline bundle. Longer ones are no messages.
+var MESSAGE_CHARS_MAX = 2 * 1024 * 1024;
+// A device that learns of an activation after its window is over spreads over min(this, the window).
+var CATCH_UP_MS = 5000;
+// Beyond it doubles skip whole numbers.
+var WHOLE_MAX = 9007199254740991;
+
+function WireError(message) {
+  this.name = "WireError";
+  this.message = message;
+}
+WireError.prototype = Object.create(Error.prototype);
+
+var STATE = {
+  prefetch: "campaign rev bundle from window_ms shadow",
+  activate: "campaign rev stage bundle at window_ms share miss shadow",
+  cancel: "campaign rev",
+  close: "campaign rev"
+};
+var OTHERS = {
+  welcome: "session now beacon_s reconnect state",
+  beacon: "now rev",
+  reconnect: "within_ms"
+};
+
+var TEXT = /^/;
+var NAME = /^[^]{1,64}$/; // names come back in reports, and a gateway refuses reports with longer ones
+var SHA256 = /^[0-9a-f]{64}$/;
+
+// What a field has to be: a text of a form, one of a few values, a number up to a limit, or what a function makes of it.
+// Those that are not here are whole numbers.
+var KINDS = {
+  t: TEXT,
+  session: TEXT,
+  url: TEXT,
+  inline: TEXT,
+  campaign: NAME,
+  stage: NAME,
+  sha256: SHA256,
+  shadow: [false, true],
+  miss: ["fetch", "generic", "silent"],
+  share: 1,
+  beacon_s: 1e9, // infinity would be a silence without an end
+  bundle: function (value, t) {
+    return t === "activate" ? fits$1(SHA256, value) : read(value, "sha256 bytes url inline", t);
+  },
+  reconnect: function (value, t) {
+    return read(value, "base_ms cap_ms", t);
+  },
+  // What stands may come to include types of a later version; those are ignored here as they are elsewhere.
+  state: function (value) {
+    return (
+      Array.isArray(value) &&
+      value
+        .map(function (told) {
+          return typed(told);
+        })
+        .filter(Boolean)
+    );
+  }
+};
+
+// Fields that may be left out, with what they are then; those that are null then may also be null, and are left out.
+var DEFAULTS = { shadow: false, share: 1, miss: "fetch", state: [], url: null, inline: null };
+
+// Own fields only: what a message inherits, its sender has not said.
+function own(object, field) {
+  return Object.prototype.hasOwnProperty.call(object, field) ? object[field] : undefined;
+}
+
+function wrong$1(what, value) {
+  throw new WireError((what + " is " + (value && typeof value === "object" ? "wrong" : value)).slice(0, 99));
+}
+
+function fits$1(kind, value, t) {
+  if (kind.test) return typeof value === "string" && kind.test(value);
+  if (kind.map) return kind.indexOf(value) >= 0;
+  return kind.call ? kind(value, t) : typeof value === "number" && value >= 0 && value <= kind;
+}
+
+// Returns a new object of these fields.
+function read(object, fields, t) {
+  if (Object(object) !== object || Array.isArray(object)) wrong$1(t, object);
+  var result = {};
+  fields.split(" ").forEach(function (field) {
+    var value = own(object, field);
+    var fallback = own(DEFAULTS, field);
+    if (fallback !== undefined && (value === undefined || value === fallback)) {
+      if (fallback !== null) result[field] = fallback;
+      return;
+    }
+    var taken = field in KINDS ? fits$1(KINDS[field], value, t) : fits$1(WHOLE_MAX, value) && value % 1 === 0;
+    if (!taken) wrong$1(t + "." + field, value);
+    result[field] = Object(taken) === taken ? taken : value;
+  });
+  return result;
+}
+
+function typed(object, others) {
+  var t = read(object, "t", "message").t;
+  var fields = own(STATE, t) || (others && own(others, t));
+  if (!fields) return null;
+  var message = read(object, fields, t);
+  message.t = t;
+  return message;
+}
+
+// Takes an object as a decoder gave it. Returns the message, null for a type this version does not know; throws a
+// WireError for what is no message, or a known type with wrong fields.
+function check$1(object) {
+  return typed(object, OTHERS);
+}
+
+// Reads one JSON text; as `check`.
+function decode(json) {
+  var object;
+  if (typeof json !== "string" || json.length > MESSAGE_CHARS_MAX) wrong$1("message", "no text or too long");
+  try {
+    object = JSON.parse(json);
+  } catch (e) {
+    wrong$1("message", "" + e);
+  }
+  return check$1(object);
+}
+
+// Of close codes: up to 4499 a device comes back with backoff, from here on it does not.
+var FINAL_CODE_MIN = 4500;
+
 // One WebSocket: opens it, reads and writes messages, says once why it ended. Knows nothing of when or why to open one.
 //
 // In browsers a refused handshake tells neither its status nor its Retry-After. A WebSocket that can be asked, as
@@ -771,19 +594,22 @@ function digest(bytes, done) {
 // From the first packet to the welcome. A gateway under load takes its time, a dead one for ever.
 var OPEN_MS_MAX = 15000;
 
-// options: WebSocket, codec, timers. on: message(link, message), bad(error), over(link, why), this one once and last.
-function Link(options, url, protocols, on) {
+// options: url, WebSocket, codec, timers. resume: as the machine gave it. on: message(link, message), bad(error), over(link, why), this one once and last.
+function Link(options, resume, token, on) {
   var self = this;
   var codec = options.codec;
+  var subprotocol = codec ? codec.subprotocol : "fanout.v1.json";
   var refused;
-  var socket = new options.WebSocket(url, protocols);
+  // Commas between digests are plain in a query; escaping them would make the longest one a third longer.
+  var have = resume.have.length ? "&have=" + resume.have : "";
+  var socket = new options.WebSocket(options.url + "?since=" + resume.since + have, [subprotocol, "bearer." + token]);
   var timer = new Timer(options.timers, function () {
     end({ reason: "no welcome in time" });
   });
   timer.set(OPEN_MS_MAX);
   socket.binaryType = "arraybuffer";
   socket.onopen = function () {
-    if (socket.protocol !== protocols[0]) end({ reason: "no subprotocol", status: 400 });
+    if (socket.protocol !== subprotocol) end({ reason: "no subprotocol", status: 400 });
   };
   socket.onmessage = function (event) {
     var data = event.data;
@@ -815,7 +641,7 @@ function Link(options, url, protocols, on) {
 
   // Into a connection that is being lost, a message is lost; `over` comes soon.
   this.send = function (message) {
-    socket.send(codec ? codec.encode(message) : encode(message));
+    socket.send(codec ? codec.encode(message) : JSON.stringify(message));
   };
 
   // Leaves. `over` is not called any more.
@@ -837,6 +663,50 @@ function Link(options, url, protocols, on) {
   }
 }
 
+// Deterministic jitter: when, within a window, one device acts. Pure.
+//
+// The slot depends on nothing but the device's id and the publication's revision, so every SDK and every replay agree
+// on it to the millisecond, and no coordination is needed to spread a fleet evenly.
+
+
+var RANGE = 0x100000000; // of a hash
+
+function mixed(k) {
+  k = Math.imul(k, 0xcc9e2d51);
+  return Math.imul((k << 15) | (k >>> 17), 0x1b873593);
+}
+
+// MurmurHash3, x86_32, of bytes or of a text's UTF-8, as an unsigned number. Of the seed only the low 32 bits count:
+// ToInt32 takes them modulo 2^32, exactly, for every whole number a double holds.
+function murmur3(data, seed) {
+  var bytes = typeof data === "string" ? utf8(data) : data;
+  var whole = bytes.length & -4;
+  var h = seed | 0;
+  var i = 0;
+  for (; i < whole; i += 4) {
+    h ^= mixed(bytes[i] | (bytes[i + 1] << 8) | (bytes[i + 2] << 16) | (bytes[i + 3] << 24));
+    h = (Math.imul((h << 13) | (h >>> 19), 5) + 0xe6546b64) | 0;
+  }
+  var k = 0;
+  for (i = bytes.length; i-- > whole; ) k = (k << 8) | bytes[i];
+  h ^= mixed(k) ^ bytes.length; // nothing left mixes to 0, which changes nothing
+  h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);
+  h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);
+  return (h ^ (h >>> 16)) >>> 0;
+}
+
+// Where in the window this device acts: 0 <= slot < window_ms, 0 for an empty window.
+function slotMs(deviceId, rev, window_ms) {
+  // Dividing first is exact, so that every language gets the same millisecond.
+  return Math.floor((murmur3(deviceId, rev) / RANGE) * window_ms);
+}
+
+// The share from which on this device belongs to a canary: 0 <= point < 1. Seeded by the campaign and not by the
+// revision: widening a share only ever adds devices.
+function sharePoint(deviceId, campaign) {
+  return murmur3(deviceId, murmur3(campaign, 0)) / RANGE;
+}
+
 // One message of a stage lane on one device: whether it is for it, and when it acts. Pure.
 
 
@@ -851,7 +721,7 @@ function instantMs(deviceId, rev, startMs, window_ms, nowMs) {
 function Armed(message, deviceId, nowMs) {
   this.message = message;
   // The device belongs to the share. Others count too: they decide what stands.
-  this.mine = inShare(deviceId, message.campaign, message.share);
+  this.mine = sharePoint(deviceId, message.campaign) < message.share;
   this.follows = false; // stands, and is for this device to act on
   this.waiting = false; // its instant came without the bundle
   this.place(deviceId, nowMs);
@@ -1479,6 +1349,120 @@ ServerClock.prototype.sample = function (now, monoMs) {
   this.offsetMs = Math.max(this._best, this._previous);
 };
 
+// Is this device connected, may it trust what it has armed, and when does it open its next socket? Pure.
+//
+// Silence has two stages. After one grace (GRACE_BEACONS beacon periods without any message) the device is in *doubt*:
+// a cancel may have passed it by, so nothing armed fires, and it asks with a `sync`. After two, it takes the socket for
+// dead and opens another, after a backoff: those who heard the same broadcast last, on a host that died right after it,
+// must not come to its neighbours in the same millisecond. The doubt ends with a beacon or a welcome. All instants are monotonic ms.
+
+
+// Until a welcome says otherwise. What users of such clients are used to: half a second to twenty.
+var DEFAULT_RECONNECT = { base_ms: 500, cap_ms: 20000 };
+// The server says that the device itself is broken: it waits as long as it may.
+var BROKEN_CODES = [1002, 1003, 1007, 1008, 1009];
+var BROKEN_STATUSES = [400, 403, 404, 405, 426];
+// Without a message for this many beacon periods a device stops trusting what it has armed.
+var GRACE_BEACONS = 3;
+// Time for a sync's answer on a bad network, after which a socket that may have died in a sleep is replaced.
+var ANSWER_MS = 5000;
+// Failures in a row after which the span is the longest under any policy.
+var LONGEST = 32;
+
+function Liveness(policy) {
+  this.policy = policy;
+  this.connected = false; // a socket was welcomed and not lost since: at `welcomedMs`; last heard of at `heardMs`
+  this.graceMs = 0; // silence that is still no reason for doubt; 0 before the first welcome
+  this.doubt = false; // the silence was too long: resync before anything fires
+  this.syncing = false; // a sync was sent, its beacon is still to come
+  this.reopenMs = Infinity; // when to open the next socket beside this one
+  this.attempt = 0; // connections in a row that failed or did not last
+}
+
+// Returns when `tick` has something to do, Infinity for never.
+Liveness.prototype.nextMs = function () {
+  return Math.min(this._quietMs(), this.reopenMs);
+};
+
+Liveness.prototype._quietMs = function () {
+  if (!this.connected || !this.graceMs || (this.doubt && this.reopenMs < Infinity)) return Infinity;
+  return this.heardMs + this.graceMs * (this.doubt ? 2 : 1);
+};
+
+// Notes that a message came; true if it ended a silence that was too long and not noticed yet.
+Liveness.prototype.hear = function (monoMs) {
+  var began = this._tooLong(monoMs);
+  this.heardMs = monoMs;
+  return began;
+};
+
+// Returns whether to ask with a sync now, and whether to open a new socket now.
+Liveness.prototype.tick = function (monoMs, random) {
+  var ask = this._tooLong(monoMs) && this.connected;
+  if (this.doubt && this._quietMs() <= monoMs) {
+    this.heardMs = monoMs; // in doubt this only times the next attempt
+    this.reopenMs = this.retryMs(monoMs, random);
+  }
+  var reopen = this.reopenMs <= monoMs;
+  if (reopen) this.reopenMs = Infinity;
+  return { ask: ask && !reopen, reopen: reopen };
+};
+
+// Time has jumped: whatever was said meanwhile was missed. Returns whether to ask with a sync.
+Liveness.prototype.distrust = function (monoMs) {
+  if (!this.graceMs) return false;
+  this.doubt = true;
+  this.heardMs = monoMs - 2 * this.graceMs + ANSWER_MS;
+  return this.connected;
+};
+
+Liveness.prototype._tooLong = function (monoMs) {
+  if (this.doubt || !this.graceMs || monoMs < this.heardMs + this.graceMs) return false;
+  return (this.doubt = true);
+};
+
+// Notes that a socket was welcomed.
+Liveness.prototype.welcome = function (message, monoMs) {
+  this.policy = message.reconnect;
+  this.graceMs = GRACE_BEACONS * message.beacon_s * 1000;
+  this.connected = true;
+  this.welcomedMs = monoMs;
+  this.syncing = false;
+  this.reopenMs = Infinity;
+};
+
+// Plans to reconnect at a random instant within so many milliseconds.
+Liveness.prototype.move = function (within_ms, monoMs, random) {
+  this._forgive(monoMs);
+  this.reopenMs = Math.min(monoMs + random() * within_ms, this.reopenMs);
+};
+
+// Notes that no socket is left.
+Liveness.prototype.lose = function (monoMs) {
+  this._forgive(monoMs);
+  this.connected = this.syncing = false;
+  this.reopenMs = Infinity;
+};
+
+// A connection that outlived the longest backoff was a good one; a server that welcomes and then closes at once must
+// not be asked ever faster.
+Liveness.prototype._forgive = function (monoMs) {
+  if (this.connected && monoMs - this.welcomedMs >= this.policy.cap_ms) this.attempt = 0;
+};
+
+// Returns when to try again after a failure, null for never. `why` may hold a close `code`, an HTTP `status`, and
+// `retry_after_ms`, on top of which the jitter comes.
+Liveness.prototype.retryMs = function (monoMs, random, why) {
+  why = why || {};
+  if (why.code >= FINAL_CODE_MIN) return null;
+  var broken = BROKEN_CODES.indexOf(why.code) >= 0 || BROKEN_STATUSES.indexOf(why.status) >= 0;
+  var attempt = broken ? LONGEST : Math.min(this.attempt, LONGEST);
+  this.attempt++;
+  // Full jitter over a span that grows exponentially.
+  var spanMs = Math.min(this.policy.cap_ms, this.policy.base_ms * Math.pow(2, attempt));
+  return monoMs + (why.retry_after_ms || 0) + Math.floor(random() * spanMs);
+};
+
 // One device as a pure state machine: what it knows, what is due when, what to do about each event.
 //
 // It does no I/O, starts no timer and reads no clock. Whoever drives it hands in events with the monotonic time, carries
@@ -1535,8 +1519,13 @@ DeviceMachine.prototype.resume = function () {
 
 // Returns when to call `due` next, monotonic ms (it may be past); null if nothing is planned.
 DeviceMachine.prototype.nextDueMs = function () {
-  var at = Math.min(this._campaigns.nextMs(!this._live.doubt) - this._clock.offsetMs, this._live.nextMs());
+  var at = this.nextMs();
   return at < Infinity ? at : null;
+};
+
+// The same, Infinity for never.
+DeviceMachine.prototype.nextMs = function () {
+  return Math.min(this._campaigns.nextMs(!this._live.doubt) - this._clock.offsetMs, this._live.nextMs());
 };
 
 // --- Events
@@ -1666,9 +1655,15 @@ DeviceMachine.prototype._told = function () {
 // The device's token: from the app, and kept until a gateway refuses it, for fetching one more often than that would
 // only make a herd elsewhere. Reads claims, judges no signature: that is the gateway's business.
 
+
 // What a subprotocol can carry and a JWT is made of. Checked here, because the error of a browser that is given
 // anything else would hold the token, and errors are logged.
 var TOKEN = /^[\w.~-]+$/;
+// Browsers hide the status of a refused handshake, so a refused token looks like a lost network. Asking the app for
+// another after every failure would make a gateway's outage one of whoever issues tokens; never asking would lock out
+// a device whose token was withdrawn, or whose clock estimate is not there yet to see it expire. So it asks after more
+// than this many failures in a row, at every power of two: 8, 16, 32, and the longer an outage lasts, the less.
+var BLIND_FAILURES = 4;
 
 function claimsOf(token) {
   try {
@@ -1684,6 +1679,7 @@ function Tokens(getToken) {
   var kept = null;
   var self = this;
   this.claims = {}; // of the last token
+  this.blind = 0; // attempts in a row that failed without saying why
 
   // Calls back once, `done(error)` or `done(null, token)`. `now` is the server's clock, Unix ms; null: not known, and
   // the device's own is not asked, for a TV's may be years off.
@@ -1714,9 +1710,16 @@ function Tokens(getToken) {
     }
   };
 
-  // The next `get` asks the app.
-  this.refused = function () {
-    kept = null;
+  // An attempt failed, or a link was lost. If it was for the token, the next `get` asks the app.
+  this.refused = function (why) {
+    if (why.status === 401 || why.code === 4001 || why.code >= FINAL_CODE_MIN) kept = null;
+  };
+
+  // An attempt failed, and its reason may be hidden.
+  this.failed = function (why) {
+    if (why.status || (why.code && why.code !== 1006)) return;
+    var blind = ++self.blind;
+    if (blind > BLIND_FAILURES && !(blind & (blind - 1))) kept = null;
   };
 }
 
@@ -1729,10 +1732,6 @@ function Tokens(getToken) {
 
 // The app's getToken asks a server somewhere.
 var TOKEN_MS_MAX = 15000;
-// Browsers hide the status of a refused handshake, so a refused token looks like a lost network. Asking the app for
-// another after every failure would make a gateway's outage one of whoever issues tokens; never asking would lock out
-// a device whose token was withdrawn, or whose clock estimate is not there yet to see it expire.
-var BLIND_FAILURES = 5;
 // All TVs behind one router, or in one quarter after a power cut, hear "online" together.
 var ONLINE_MS = 1000;
 // Without a network the attempts are for those TVs that say "offline" and are not.
@@ -1749,8 +1748,7 @@ function Driver(options, emit, report, log) {
   var tokens = new Tokens(options.getToken);
   var live = null; // the newest that was welcomed
   var trying = null; // another that is on its way
-  var connectAt = null; // when to open one, monotonic ms
-  var blind = 0; // attempts in a row that failed without saying why
+  var connectAt = Infinity; // when to open one, monotonic ms
   var heed = false; // a gateway said when to come back
   var offline = false;
   var topicsWelcomed = null; // those of the last token a gateway welcomed
@@ -1770,10 +1768,8 @@ function Driver(options, emit, report, log) {
     awake: wake
   };
 
-  this.start = start;
   this.end = end;
   this.wake = wake;
-  this.listen = listenTo;
   this.content = contentOf;
   this.shown = function (campaign) {
     return machine && machine.shown(campaign);
@@ -1783,7 +1779,7 @@ function Driver(options, emit, report, log) {
     return stats;
   };
 
-  function start() {
+  this.start = function () {
     if (running) return;
     running = true;
     offline = false; // unless somebody says so again: nobody listened
@@ -1791,7 +1787,7 @@ function Driver(options, emit, report, log) {
     watch.begin();
     connectAt = monoMs();
     wake();
-  }
+  };
 
   function end(why) {
     if (!running) return;
@@ -1803,7 +1799,7 @@ function Driver(options, emit, report, log) {
     if (trying) trying.close();
     if (live) live.close();
     trying = live = null;
-    connectAt = null;
+    connectAt = Infinity;
     if (machine) machine.disconnected(now);
     for (var digest in stops) {
       stops[digest]();
@@ -1823,7 +1819,7 @@ function Driver(options, emit, report, log) {
 
   // Listens to these topics, or no longer. What is muted stays so on the next connection, too, as far as the token
   // says what its topics are.
-  function listenTo(topics, on) {
+  this.listen = function (topics, on) {
     muted = muted.filter(function (topic) {
       return topics.indexOf(topic) < 0;
     });
@@ -1831,7 +1827,7 @@ function Driver(options, emit, report, log) {
     enter(function () {
       send({ t: on ? "subscribe" : "unsubscribe", topics: topics });
     })();
-  }
+  };
 
   function contentOf(digest) {
     var content = inCache("get", digest);
@@ -1884,8 +1880,8 @@ function Driver(options, emit, report, log) {
   }
 
   function due(now) {
-    if (connectAt !== null && connectAt <= now) {
-      connectAt = null;
+    if (connectAt <= now) {
+      connectAt = Infinity;
       open(now);
     }
     if (machine) act(machine.due(now));
@@ -1893,11 +1889,10 @@ function Driver(options, emit, report, log) {
 
   function plan() {
     if (!running) return;
-    var at = sooner(machine && machine.nextDueMs(), connectAt);
+    var at = Math.min(machine ? machine.nextMs() : Infinity, connectAt);
     var now = monoMs();
-    watch.dueMs = at && Math.max(at, now); // what was due before is late since now
-    if (at === null) timer.clear();
-    else timer.set(at - now);
+    watch.dueMs = Math.max(at, now); // what was due before is late since now
+    timer.set(at - now);
   }
 
   // --- The page
@@ -1906,7 +1901,7 @@ function Driver(options, emit, report, log) {
     offline = false;
     // The network may be another one, and the socket dead: ask, and replace it if no answer comes.
     if (live) act(machine.distrusted(now));
-    if (connectAt !== null && !heed) {
+    if (connectAt < Infinity && !heed) {
       connectAt = Math.min(connectAt, now + options.random() * ONLINE_MS);
     }
   }
@@ -1943,7 +1938,7 @@ function Driver(options, emit, report, log) {
     var claims = tokens.claims;
     var id = options.deviceId || claims.sub;
     if (typeof id !== "string" || !id) {
-      tokens.refused();
+      tokens.refused({ status: 401 });
       return noToken(now, trying, "no sub; give deviceId");
     }
     if (id !== stats.deviceId) become(id);
@@ -1951,14 +1946,12 @@ function Driver(options, emit, report, log) {
     var topics = String(claims.topics);
     // Revisions of other topics say nothing about what is missing of these.
     if (topicsWelcomed !== null && topics !== topicsWelcomed) resume.since = 0;
-    // Commas between digests are plain in a query; escaping them would make the longest one a third longer.
-    var url = options.url + "?since=" + resume.since + (resume.have.length ? "&have=" + resume.have : "");
-    log("open", { url: url });
+    log("open", resume);
     if (!running) return; // the app has closed it, here or when it was told that the cache fails
     trying.close(); // not sooner: should anything before have thrown, this tries again
     trying = null;
     safely("socket", function () {
-      trying = new Link(options, url, [options.codec ? options.codec.subprotocol : "fanout.v1.json", "bearer." + token], {
+      trying = new Link(options, resume, token, {
         message: enter(function (now, link, message) {
           if (message.t === "welcome" && link !== live) welcomed(link, message, topics);
           // What comes before a welcome counts for nothing; nor does what comes to an app that has closed meanwhile.
@@ -1980,8 +1973,7 @@ function Driver(options, emit, report, log) {
   // Another id has other slots, and nothing that was known counts for it.
   function become(id) {
     if (live) live.close();
-    live = null;
-    topicsWelcomed = null;
+    live = topicsWelcomed = null;
     stats.deviceId = id;
     machine = new DeviceMachine(id, { held: inCache("digests"), random: options.random });
   }
@@ -1989,8 +1981,9 @@ function Driver(options, emit, report, log) {
   function welcomed(link, message, topics) {
     var old = live;
     live = link;
-    trying = connectAt = null;
-    blind = 0;
+    trying = null;
+    connectAt = Infinity;
+    tokens.blind = 0;
     heed = offline = false;
     topicsWelcomed = topics;
     stats.connections++;
@@ -2018,16 +2011,16 @@ function Driver(options, emit, report, log) {
     if (trying !== attempt) return;
     if (attempt) attempt.close();
     trying = null;
-    if (!why.status && (!why.code || why.code === 1006) && ++blind % BLIND_FAILURES === 0) tokens.refused();
+    tokens.failed(why);
     if (!live) return lost(now, why);
-    refused(why);
+    tokens.refused(why);
     log("reopen failed", why);
     machine.reopenFailed(now, why);
   }
 
   // There is no link any more, or still none.
   function lost(now, why) {
-    refused(why);
+    tokens.refused(why);
     // Nothing but the backoff is known of a device that could not read its first token.
     if (!machine) machine = new DeviceMachine("", { random: options.random });
     var at = machine.disconnected(now, why);
@@ -2037,10 +2030,6 @@ function Driver(options, emit, report, log) {
     connectAt = at;
     why.retry_in_ms = at - now;
     tellState("waiting", why);
-  }
-
-  function refused(why) {
-    if (why.status === 401 || why.code === 4001 || why.code >= 4500) tokens.refused();
   }
 
   function tellState(state, event) {
@@ -2135,6 +2124,8 @@ function Driver(options, emit, report, log) {
 
 // Errors come in floods, and somebody pays for the log.
 var DETAIL_CHARS_MAX = 300;
+// Of one kind. Whoever watches a counter sees it move; a gateway that sends rubbish must not take the app's time.
+var TELL_EVERY_MS = 1000;
 
 // --- Options
 
@@ -2224,6 +2215,7 @@ function Device(given) {
   check(given);
   var state = "ended";
   var errors = {}; // counts by kind
+  var told = {}; // when onError was last called, by kind
   var driver = new Driver(complete(given, failed("storage")), emit, report, log);
 
   this.start = driver.start;
@@ -2292,7 +2284,11 @@ function Device(given) {
   function report(kind, error) {
     var detail = String((error && error.message) || error).slice(0, DETAIL_CHARS_MAX);
     var event = { kind: kind, detail: detail, count: count(kind) };
+    var now = Date.now();
     log("error", event);
+    // By a clock that cannot throw; one that is set back tells once more.
+    if (Math.abs(now - told[kind]) < TELL_EVERY_MS) return;
+    told[kind] = now;
     quietly("onError", event);
   }
 

@@ -5,7 +5,7 @@ import { createHash } from "node:crypto";
 import { test } from "node:test";
 
 import { sha256 } from "../../src/sha256.js";
-import { backoffMs, murmur3, slotMs } from "../../src/slots.js";
+import { murmur3, slotMs } from "../../src/slots.js";
 import { utf8 } from "../../src/utf8.js";
 import { seeded } from "./seeded.mjs";
 
@@ -61,10 +61,4 @@ test("slots fill their window evenly", () => {
   const buckets = new Array(10).fill(0);
   for (let i = 0; i < 10_000; i++) buckets[Math.floor(slotMs(`tv-${i}`, 1795000000123, 60_000) / 6_000)]++;
   for (const count of buckets) assert.ok(count > 850 && count < 1150, buckets.join(" "));
-});
-
-test("a backoff is anywhere in a span that doubles up to its cap", () => {
-  const most = (attempt) => backoffMs(attempt, 500, 20_000, () => 1 - 2 ** -32);
-  assert.deepEqual([0, 1, 2, 5, 6, 32].map(most), [499, 999, 1999, 15999, 19999, 19999]);
-  assert.equal(backoffMs(32, 500, 20_000, () => 0), 0);
 });

@@ -200,3 +200,18 @@ test("the largest numbers there are make nothing throw", () => {
   for (let n = 0; n < 2000; n++) assert.ok(Number.isFinite(machine.disconnected(n, { code: 1006, retry_after_ms: top })));
   assert.equal(machine.disconnected(1, { code: 4500 }), null);
 });
+
+test("a backoff is anywhere in a span that doubles up to its cap", () => {
+  const waits = (random) => {
+    const machine = new DeviceMachine("tv-1", { random: () => random });
+    return Array.from({ length: 33 }, () => machine.disconnected(0));
+  };
+  const most = waits(1 - 2 ** -32);
+  assert.deepEqual([0, 1, 2, 5, 6, 32].map((attempt) => most[attempt]), [499, 999, 1999, 15999, 19999, 19999]);
+  assert.deepEqual(new Set(waits(0)), new Set([0]));
+});
+
+test("a close code says by its range whether to come back", () => {
+  const again = (code) => new DeviceMachine("tv-1", {}).disconnected(0, { code }) !== null;
+  assert.deepEqual([1000, 1006, 4001, 4499, 4500, 4999].map(again), [true, true, true, true, false, false]);
+});

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { check, decode, mayReturn, MESSAGE_CHARS_MAX, WireError } from "../../src/wire.js";
+import { check, decode, MESSAGE_CHARS_MAX, WireError } from "../../src/wire.js";
 import { seeded } from "./seeded.mjs";
 
 const SHA = "ba9c5a45fd6c75ea6f16fd460620f9358bca98f5dcf8ea96d3368e8cdeefe6ec";
@@ -151,8 +151,4 @@ test("a refusal shows no more than a line of what was sent", () => {
     () => check({ ...MESSAGES.close, rev: "x".repeat(10_000) }),
     (error) => error.message.includes("close.rev") && error.message.includes("xxx") && error.message.length < 200,
   );
-});
-
-test("a close code says by its range whether to come back", () => {
-  assert.deepEqual([1000, 1006, 4001, 4499, 4500, 4999].map(mayReturn), [true, true, true, true, false, false]);
 });

@@ -108,7 +108,7 @@ test("a token that has expired by the server's clock is renewed before it is sho
   assert.equal(asked, 2);
 });
 
-test("a refusal without a status renews the token at every fifth failure only", async (t) => {
+test("a refusal without a status renews the token after 8 failures, then 16, 32, ever more seldom", async (t) => {
   let asked = 0;
   const Blind = class {
     // As in a browser: no reason is given.
@@ -120,9 +120,9 @@ test("a refusal without a status renews the token at every fifth failure only", 
   const time = new Time();
   const tv = device(t, { url: "ws://gw", WebSocket: Blind, getToken: () => token({ n: ++asked }), random: () => 0, ...time.options });
   tv.start();
-  for (let failures = 1; failures <= 10; failures++) {
+  for (let failures = 1; failures <= 33; failures++) {
     await until(() => tv.of("onState").filter((event) => event.state === "waiting").length === failures);
-    assert.equal(asked, failures <= 5 ? 1 : 2, `after ${failures} failures`);
+    assert.equal(asked, [8, 16, 32].filter((n) => n < failures).length + 1, `after ${failures} failures`);
     time.run(0);
   }
 });
@@ -165,7 +165,8 @@ test("a getToken that throws, rejects, or gives no JWT is reported and asked aga
   const answers = [() => { throw new Error("one"); }, () => Promise.reject(new Error("two")), () => "spaces are none"];
   const { tv } = await connected(t, { getToken: () => (answers[asked++] ?? (() => token()))(), random: () => 0 });
   await until(() => tv.state() === "connected");
-  assert.deepEqual(tv.of("onError").map((error) => [error.kind, error.detail, error.count]), [
+  const told = tv.of("onLog").filter((entry) => entry.event === "error");
+  assert.deepEqual(told.map((error) => [error.kind, error.detail, error.count]), [
     ["token", "one", 1], ["token", "two", 2], ["token", "getToken gave no JWT", 3]
   ]);
 });
@@ -371,10 +372,29 @@ test("what is no message is counted and reported, and the device goes on", async
   peer.send({ t: "from the future" });
   peer.send(inline());
   await tv.heard("onPrefetched");
-  const errors = tv.of("onError");
+  const errors = tv.of("onLog").filter((entry) => entry.event === "error");
   assert.deepEqual(errors.map((error) => error.kind), bad.map(() => "message"));
   assert.deepEqual(errors.map((error) => error.count), bad.map((data, at) => at + 1));
   assert.equal(tv.stats().errors.message, bad.length);
+});
+
+test("onError is told of each kind once a second, and its count misses none", async (t) => {
+  t.mock.timers.enable({ apis: ["Date"], now: Date.now() });
+  const { tv, peer } = await connected(t);
+  const counted = (n) => until(() => tv.stats().errors.message === n);
+  const told = () => tv.of("onError").map((error) => [error.kind, error.count]);
+  for (let n = 0; n < 5; n++) peer.socket.send("rubbish");
+  await counted(5);
+  tv.subscribe("not a list");
+  assert.deepEqual(told(), [["message", 1], ["topics", 1]]);
+  t.mock.timers.tick(1000);
+  peer.socket.send("rubbish");
+  await counted(6);
+  assert.deepEqual(told(), [["message", 1], ["topics", 1], ["message", 6]]);
+  t.mock.timers.setTime(0); // the TV's clock was set back: it is not silent until that time comes again
+  peer.socket.send("rubbish");
+  await counted(7);
+  assert.deepEqual(told()[3], ["message", 7]);
 });
 
 test("a callback that throws does not stop the device", async (t) => {
@@ -382,7 +402,6 @@ test("a callback that throws does not stop the device", async (t) => {
   let shown = 0;
   const { tv, peer } = await connected(t, {
     onState: fail,
-    onPrefetched: () => Promise.reject(new Error("later")),
     onActivate: () => { shown++; fail(); },
     onLog: fail
   });
@@ -390,9 +409,16 @@ test("a callback that throws does not stop the device", async (t) => {
   peer.send(activate());
   await until(() => peer.reports("active").length);
   assert.equal(shown, 1);
-  const details = await until(() => tv.of("onError").some((error) => error.detail === "later") && tv.of("onError"));
-  assert.ok(details.every((error) => error.kind === "callback"));
-  assert.ok(details.some((error) => error.detail === "app"));
+  const [first] = tv.of("onError");
+  assert.deepEqual([first.kind, first.detail], ["callback", "app"]);
+  assert.ok(tv.stats().errors.callback > 3, "states, log entries and the activation");
+});
+
+test("a callback's promise that is rejected is an error of the app's, too", async (t) => {
+  const { tv, peer } = await connected(t, { onPrefetched: () => Promise.reject(new Error("later")) });
+  peer.send(inline());
+  const { kind, detail } = await tv.heard("onError");
+  assert.deepEqual([kind, detail], ["callback", "later"]);
 });
 
 test("an onError that throws is swallowed", async (t) => {
@@ -476,6 +502,6 @@ test("with a codec, messages are what it makes of bytes", async (t) => {
   assert.equal((await until(() => peer.reports("ready")[0])).rev, 10);
   peer.socket.send("text");
   peer.socket.send(Buffer.alloc(3 * 1024 * 1024));
-  await tv.heard("onError", 2);
+  await until(() => tv.stats().errors.message === 2);
   assert.ok(tv.of("onError").every((error) => error.kind === "message"));
 });

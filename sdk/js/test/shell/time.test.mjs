@@ -144,7 +144,11 @@ test("a getToken that never answers is given up", async (t) => {
 class Page extends EventTarget {
   static around(t) {
     const window = new Page();
-    const document = Object.assign(new Page(), { hidden: false });
+    const document = Object.assign(new Page(), {
+      hidden: false,
+      // An event of the document passes the window first.
+      dispatchEvent: (event) => window.dispatchEvent(event)
+    });
     Object.assign(globalThis, { window, document });
     t.after(() => {
       delete globalThis.window;
