@@ -15,6 +15,7 @@ import random
 import re
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -140,10 +141,22 @@ class FileCache:
                 for entry in entries:
                     if _NAME.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
                         stat = entry.stat(follow_symlinks=False)
-                        found.append(_Kept(Path(entry.path), stat.st_size, stat.st_mtime))
+                        found.append(_Kept(Path(entry.path), stat.st_size, self._used_s(entry.path, stat.st_mtime)))
         except OSError:
             pass  # no directory yet, or a file that went while one looked
         return sorted(found, key=lambda kept: (kept.used_s, kept.path.name))
+
+    def _used_s(self, path: str, dated_s: float) -> float:
+        """Return when a file was last used; one that a clock ahead of its time has dated ages from now on.
+
+        It would else be the newest, and never too old, until that day.
+        """
+        now_s = self._wall_s()
+        if not dated_s > now_s > _PLAUSIBLE_S:
+            return dated_s
+        with suppress(OSError):  # others may write here, and we may not
+            os.utime(path, (now_s, now_s))
+        return now_s
 
     def _make_room(self, sha256: str, size: int) -> list[str]:
         others = [kept for kept in self._kept() if kept.sha256 != sha256]

@@ -143,6 +143,18 @@ def test_a_clock_that_does_not_know_the_year_throws_nothing_out(tmp_path: Path, 
     assert list(cache.digests()) == [BUNDLE]
 
 
+def test_what_a_clock_ahead_of_its_time_has_dated_ages_from_now_on(tmp_path: Path, wall: Wall) -> None:
+    now_s, wall.now_s = wall.now_s, wall.now_s + 10 * 365 * 24 * 3600
+    FileCache(tmp_path, wall_s=wall).put(BUNDLE, CONTENT)
+    wall.now_s = now_s
+    cache = FileCache(tmp_path, bundles_max=2, wall_s=wall)
+    assert list(cache.digests()) == [BUNDLE]
+    cache.put(OTHER_BUNDLE, OTHER_CONTENT)
+    assert list(cache.put(sha(UMLAUTS), UMLAUTS)) == [BUNDLE], "not the newest any more"
+    wall.now_s += 2 * UNUSED_S + 100
+    assert list(cache.digests()) == []
+
+
 def test_what_a_killed_writer_left_is_swept_away(tmp_path: Path, wall: Wall) -> None:
     left = tmp_path / f".{BUNDLE}.{7:016x}.tmp"
     left.write_text("half")
