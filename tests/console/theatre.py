@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
-from playwright.async_api import Page
+from playwright.async_api import CDPSession, Page
 from support.browser import browser, person
 from support.product import ControlProcess, Product
 from support.stack import stack
@@ -14,6 +14,48 @@ from support.waiting import until
 
 from fanout.roles import Role
 from fanout.store.keys import KeyStore
+
+# Counts what flips cost the browser, in figures that do not depend on the machine: changes of the document, and what
+# is animated, looked at in every frame.
+_COUNT = """() => {
+  window.work = { mutations: 0, most: 0, animated: {} };
+  new MutationObserver((changes) => { work.mutations += changes.length; })
+    .observe(document.body, { subtree: true, childList: true, attributes: true, characterData: true });
+  const frame = () => {
+    const animations = document.getAnimations();
+    work.most = Math.max(work.most, animations.length);
+    for (const { effect } of animations) {
+      const what = effect.target.matches(".panel") ? "panel" : effect.target.outerHTML.slice(0, 99);
+      const keyframes = effect.getKeyframes().flatMap((keyframe) => Object.keys(keyframe));
+      work.animated[what] = [...new Set([...(work.animated[what] ?? []), ...keyframes])];
+    }
+    requestAnimationFrame(frame);
+  };
+  frame();
+}"""
+
+
+class Work:
+    """What the browser has had to do for a page since `begin`."""
+
+    def __init__(self, page: Page, cdp: CDPSession) -> None:
+        self._page = page
+        self._cdp = cdp
+        self._layouts = 0
+
+    async def begin(self) -> None:
+        await self._cdp.send("Performance.enable")
+        await self._page.evaluate(_COUNT)
+        self._layouts = await self._layouts_so_far()
+
+    async def done(self) -> dict[str, Any]:
+        """Return `mutations`, `layouts`, `most` animations at once, and `animated`: properties by what has them."""
+        layouts = await self._layouts_so_far() - self._layouts
+        return {**await self._page.evaluate("work"), "layouts": layouts}
+
+    async def _layouts_so_far(self) -> int:
+        told = await self._cdp.send("Performance.getMetrics")
+        return int(next(metric["value"] for metric in told["metrics"] if metric["name"] == "LayoutCount"))
 
 
 class Theatre:
@@ -32,6 +74,12 @@ class Theatre:
         """Return every TV as the page has it."""
         found: list[dict[str, Any]] = await self.page.evaluate("wall.look()")
         return found
+
+    async def work(self) -> Work:
+        """Begin to count what the browser has to do for the page."""
+        work = Work(self.page, await self.page.context.new_cdp_session(self.page))
+        await work.begin()
+        return work
 
     async def all_are(self, **wanted: Any) -> list[dict[str, Any]]:
         """Wait until every TV is so; return them."""

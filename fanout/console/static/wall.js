@@ -66,9 +66,13 @@ function count() {
   title();
 }
 
-// The campaign that the screens are about, if it is another one than before.
+// The campaign that most screens are about, those that are live before all others: a TV that was away may still wait for
+// another event.
 function title() {
-  const shown = tiles.find((tile) => tile.campaign)?.campaign;
+  const live = tiles.filter((tile) => tile.look === "live");
+  const votes = new Map();
+  for (const { campaign } of live.length ? live : tiles) if (campaign) votes.set(campaign, (votes.get(campaign) ?? 0) + 1);
+  const shown = [...votes].sort((one, other) => other[1] - one[1])[0]?.[0];
   const told = shown && campaigns.of(shown);
   if (!told) return;
   write("title", told.title);
