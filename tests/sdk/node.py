@@ -19,11 +19,13 @@ PATIENCE_S = 90
 
 NODE = shutil.which("node")
 
-needs_node = pytest.mark.skipif(NODE is None, reason="Node is not installed: Debian's package is nodejs")
-needs_modules = pytest.mark.skipif(
-    NODE is None or not MODULES.is_dir(),
-    reason="the SDK's tools are not installed: `make test` gets them where npm is",
+NO_NODE = "" if NODE else "Node is not installed: Debian's packages are nodejs and npm"
+NO_MODULES = NO_NODE or (
+    "" if MODULES.is_dir() else "the SDK's tools are not installed: `make test` gets them where npm is"
 )
+
+needs_node = pytest.mark.skipif(bool(NO_NODE), reason=NO_NODE)
+needs_modules = pytest.mark.skipif(bool(NO_MODULES), reason=NO_MODULES)
 
 
 def run(*command: str | Path, cwd: Path = SDK, stdin: str | None = None, **variables: str) -> str:

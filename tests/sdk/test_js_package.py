@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import random
 import shutil
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 import fanout
 
 from .lives import life
-from .node import MODULES, NODE, ROOT, SDK, asked, near, needs_modules, run
+from .node import MODULES, NO_MODULES, NODE, ROOT, SDK, asked, near, needs_modules, run
 
 # Of the script that televisions load, all of it, compressed as a CDN does.
 GZIP_BYTES_MAX = 10_240
@@ -135,6 +136,12 @@ def test_the_types_fit_a_program(package: tuple[Path, set[str]]) -> None:
     done = subprocess.run([tsc, *strict, "wrong.ts"], cwd=place, capture_output=True, encoding="utf-8", check=False)
     assert done.returncode != 0
     assert "getTokn" in done.stdout
+
+
+def test_where_ci_is_set_nothing_of_the_sdk_goes_untested() -> None:
+    if not os.environ.get("CI"):
+        pytest.skip("CI is not set: on somebody's own machine the SDK is tested where its tools are")
+    assert not NO_MODULES, f"{NO_MODULES}; without them the tests of sdk/js and examples/node-device are skipped"
 
 
 def test_no_file_says_where_to_download() -> None:
