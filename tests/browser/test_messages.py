@@ -78,15 +78,15 @@ async def test_a_hostile_gateway_throws_nothing_into_the_page_and_the_device_goe
         bad = [*broken(encoding), *refused(encoding)]
         for data in bad:
             await peer.socket.send(data)
-        await own.reached("onError", len(bad))
+        await own.reached("error", len(bad))
         for data in ignored(encoding):
             await peer.socket.send(data)
-        errors = await own.seen("onError")
+        errors = await own.seen("error")
         assert [error["kind"] for error in errors] == ["message"] * len(bad)
         assert [error["count"] for error in errors] == list(range(1, len(bad) + 1)), "each is counted"
 
         await peer.say(*poisoned())
-        await own.reached("onError", len(bad) + 2)
+        await own.reached("error", len(bad) + 2)
         content = bundle(CONTENT)
         await peer.say(
             wire.Prefetch("cup", 10, content, now_ms(), 0), wire.Activate("cup", 11, "live", content.sha256, 0, 0)

@@ -66,7 +66,9 @@
       };
     });
     options.onLog = function (entry) {
-      if (entry.event === "open") opened.push(entry.url);
+      if (entry.event === "open") opened.push(entry);
+      // onError is told once a second; the log misses none.
+      if (entry.event === "error") note(wanted.name, "error", entry);
       if (entry.event === "received" && entry.rev > heard[wanted.name]) heard[wanted.name] = entry.rev;
     };
     heard[wanted.name] = 0;
