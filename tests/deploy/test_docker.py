@@ -85,6 +85,12 @@ def test_the_last_stage_is_the_product() -> None:
     assert of_stage("loadtest", "ENTRYPOINT")[0].startswith('["locust", "-f", "/opt/fanout/lib/python3.11/')
 
 
+def test_the_bill_of_materials_is_of_what_runs() -> None:
+    assert lineage("sbom-made")[1] == "installed-runtime"
+    assert of_stage("sbom", "COPY") == ["--from=sbom-made /fanout.cdx.json /"]
+    assert DOCKERFILE[[each.stage for each in DOCKERFILE].index("sbom")].rest == "scratch AS sbom"
+
+
 def test_nothing_is_added_from_elsewhere_and_everything_is_pinned() -> None:
     assert not [each for each in DOCKERFILE if each.word == "ADD"]
     runs = [each.rest for each in DOCKERFILE if each.word == "RUN"]
