@@ -1,4 +1,4 @@
-"""Instants, Unix ms inside, as text for people and back."""
+"""Instants, Unix ms inside, as text for people."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import datetime
 
 
 def iso(at_ms: int) -> str:
-    """Return an instant in UTC, ISO 8601: 2026-07-01T20:00:00Z; one out of range as the number it is."""
+    """Return an instant in UTC, to the second, ISO 8601: 2026-07-01T20:00:00Z; one out of range as the number it is."""
     epoch = datetime.datetime.fromtimestamp(0, datetime.UTC)
     try:
         when = epoch + datetime.timedelta(milliseconds=at_ms)
     except OverflowError:
         return str(at_ms)
-    return when.isoformat(timespec="milliseconds" if at_ms % 1000 else "seconds").replace("+00:00", "Z")
+    return when.isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -37,6 +37,7 @@ async def _create(page: Page) -> None:
     # Nobody counts the devices of a draft, but they are there.
     await expect(press(page, "prefetch")).to_have_text(f"Prefetch {DEVICES} devices over 60 s")
     await expect(page.locator("#campaign-readiness")).to_contain_text(f"{DEVICES} devices are connected")
+    await expect(page.locator("#forecast dd").last).to_have_text("0 s")
 
 
 async def test_two_people_take_an_event_from_the_form_to_the_flight_record(chrome: Browser) -> None:
@@ -285,6 +286,8 @@ async def test_instants_are_in_the_viewers_zone_with_utc_beside_and_the_event_mo
     async with room(chrome) as made, person(made.browser, made.url, timezone_id="Asia/Tokyo", locale="en-GB") as page:
         await made.product.create()
         await page.goto("/campaigns/cup")
+        spoken = "import('/static/times.js').then(({ local }) => local('since 2026-07-01T20:00:00Z: both'))"
+        assert await page.evaluate(spoken) == "since 2 Jul 2026, 05:00:00 (20:00:00 UTC): both"
         await page.get_by_text("Schedule and move").click()
         before = (event - timedelta(hours=1)).strftime(local)
         await fill(page, "schedule-form", at=event.strftime(local), prefetch_at=before, window_s="601")

@@ -1,5 +1,7 @@
 // What is wrong with what was typed, said beside its field: all of it at once, by the page or by the API.
 
+import { local } from "/static/times.js";
+
 /** Say nothing of a form any more. */
 export function clear(form) {
   for (const element of form.querySelectorAll(".fault")) element.textContent = "";
@@ -10,7 +12,7 @@ export function clear(form) {
 export function fault(input, words) {
   const said = input.closest("label").querySelector(".fault");
   input.setAttribute("aria-invalid", "true");
-  said.textContent = words;
+  said.textContent = local(words);
   input.addEventListener("input", () => { input.removeAttribute("aria-invalid"); said.textContent = ""; }, { once: true });
 }
 

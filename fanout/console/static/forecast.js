@@ -1,5 +1,7 @@
 // The forecast beside the button: asked again whenever the window, the lead or the share is moved.
 
+import { local } from "/static/times.js";
+
 const QUIET_MS = 200;
 // The fleet changes while nobody types.
 const STALE_MS = 3000;
@@ -7,7 +9,7 @@ const STALE_MS = 3000;
 const count = (number) => Math.round(number).toLocaleString();
 const time = (s) => (s === null ? "never" : `${s.toLocaleString(undefined, { maximumFractionDigits: 1 })} s`);
 
-const tenths = (s) => Math.ceil(s * 10 - 1e-9) / 10;
+const tenths = (s) => Math.max(0, Math.ceil(s * 10 - 1e-9)) / 10;
 
 function entry(name, words) {
   const box = document.createElement("div");
@@ -82,7 +84,7 @@ export class Forecast {
     this.#element.replaceChildren(list, second);
     if (found.warnings.length) {
       const warnings = document.createElement("ul");
-      warnings.append(...found.warnings.map((words) => Object.assign(document.createElement("li"), { textContent: words })));
+      warnings.append(...found.warnings.map((words) => Object.assign(document.createElement("li"), { textContent: local(words) })));
       this.#element.append(warnings);
     }
     this.#told(found);

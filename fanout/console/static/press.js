@@ -1,7 +1,7 @@
 // A press, from the button to the word on what became of it. One key a confirmation: whatever is sent again under it
 // happens once.
 
-import { clock } from "/static/times.js";
+import { clock, local } from "/static/times.js";
 
 // Longer than the API takes to be sure of a publication.
 const ANSWER_MS = 12000;
@@ -29,7 +29,7 @@ export function outcome(kind, words, onStop = null, about = "") {
   box.append(text, button);
   const say = (nextKind, nextWords) => {
     box.className = `outcome ${nextKind}`;
-    text.textContent = nextWords;
+    text.textContent = local(nextWords);
     if (nextKind !== "waiting") { onStop = null; button.textContent = "Dismiss"; }
   };
   say(kind, words);

@@ -27,6 +27,14 @@ export function clock(ms) {
   return at.getTimezoneOffset() ? `${LOCAL_TIME.format(at)} (${utc})` : utc;
 }
 
+/** What the API says, with its instants as everywhere else: here, with UTC beside. */
+export function local(words) {
+  return words.replace(/\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ/g, (iso) => {
+    const at = new Date(iso);
+    return at.getTimezoneOffset() ? `${LOCAL.format(at)} (${UTC_TIME.format(at)} UTC)` : `${LOCAL.format(at)} UTC`;
+  });
+}
+
 /** Unix ms as the value of a datetime-local field, which knows the viewer's zone only. */
 export function toField(ms) {
   const at = new Date(ms - new Date(ms).getTimezoneOffset() * 60000);
