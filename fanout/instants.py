@@ -6,7 +6,7 @@ import datetime
 
 
 def iso(at_ms: int) -> str:
-    """Return an instant in UTC, to the second, ISO 8601: 2026-07-01T20:00:00Z; one out of range as the number it is."""
+    """Return an instant in UTC to the second, 2026-07-01T20:00:00Z; one out of range as the number it is."""
     epoch = datetime.datetime.fromtimestamp(0, datetime.UTC)
     try:
         when = epoch + datetime.timedelta(milliseconds=at_ms)
