@@ -31,11 +31,14 @@ settings.load_profile("laws")
 # Tests that take long, nearly all of it waiting. A worker that came to one of them last would keep everyone waiting.
 LONG = (
     "tests/agreement/test_agreement_run.py",
+    "tests/chaos/test_gateway_crowds.py::test_ten_thousand",
+    "tests/chaos/test_model.py",
     "tests/checkdevice/",
     "tests/cli/test_demo.py",
     "tests/compat/test_side_by_side.py",
     "tests/conformance/",
     "tests/console/test_look.py",
+    "tests/console/test_room.py",
     "tests/console/test_wall.py",
     "tests/docs/test_tutorial.py",
     "tests/loadtest/test_million.py",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -201,6 +202,7 @@ def untidiness(module: str, text: str) -> list[str]:
     return wrong
 
 
+@cache
 def everywhere() -> list[tuple[str, str, set[str]]]:
     read = [(module, path, path.read_text("utf-8")) for module, path in sources()]
     return [(m, text, imports(m, text, package=path.name == "__init__.py")) for m, path, text in read]
