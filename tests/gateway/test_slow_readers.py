@@ -29,7 +29,12 @@ KERNEL_BYTES = 2 * SEND_BUFFER_BYTES + 65_536
 @asynccontextmanager
 async def gateway() -> AsyncIterator[Stack]:
     """Run one as production does, on uvloop in a process of its own."""
-    settings = {"write_buffer_bytes_max": WRITE_BUFFER_BYTES, "tcp_send_buffer_bytes": SEND_BUFFER_BYTES}
+    settings = {
+        "write_buffer_bytes_max": WRITE_BUFFER_BYTES,
+        "tcp_send_buffer_bytes": SEND_BUFFER_BYTES,
+        # None while a test lasts, however slow the machine: what comes next is what was published.
+        "beacon_s": 100.0,
+    }
     async with stack(workers=1, **settings) as s:
         yield s
 
