@@ -20,8 +20,10 @@ from pathlib import Path
 from typing import Final
 
 from docsite import markdown, navigation, repository
+from fanout import processes
 
 BUILD: Final = repository.ROOT / "build/site"
+_STOP_S: Final = 5.0
 _HERE: Final = Path(__file__).parent
 _PICTURES: Final = (".png", ".jpg", ".jpeg", ".svg", ".gif", ".webp")
 # The front page of the site is docs/index.md; the README is that of the repository.
@@ -183,7 +185,7 @@ def serve(port: int) -> int:
     settings = assemble(BUILD)
     words = _zensical("serve", "--config-file", str(settings), "--dev-addr", f"127.0.0.1:{port}")
     seen = _changed()
-    child = subprocess.Popen(words)
+    child = processes.start(words)
     try:
         while child.poll() is None:
             time.sleep(1)
@@ -194,8 +196,7 @@ def serve(port: int) -> int:
     except KeyboardInterrupt:
         pass
     finally:
-        child.terminate()
-        child.wait()
+        processes.stop(child, _STOP_S)
     return 0
 
 
