@@ -62,7 +62,8 @@ def _first_line(command: click.Command) -> str:
 
 
 def _section(name: str, command: click.Command) -> str:
-    context = click.Context(command, info_name=name, show_default=True)
+    # With the settings of the real one: a command keeps the help option that it is asked for first.
+    context = click.Context(command, info_name=name, **cli.context_settings)
     usage = " ".join([name, *command.collect_usage_pieces(context)])
     text = "\n\n".join(" ".join(paragraph.split()) for paragraph in (command.help or "").strip().split("\n\n"))
     heading = "##" if name.count(" ") < 2 else "###"

@@ -19,7 +19,7 @@ IN_A_SENTENCE = re.compile(r"`(fanout\s[^`]+)`")
 A_LINE = re.compile(r"^\s*(?:\$ )?(?:\w+=\S+ )*(fanout [a-z].*)$", re.MULTILINE)
 BLOCK = re.compile(r"^```\w*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 # What follows is another command's, or left to the reader.
-END = ("--", "…", "...", "&", "&&", "|", ">", "\\")
+END = ("--", "…", "...", "&", "&&", "|", ">", "\\", "[OPTIONS]")
 
 
 def command_lines(page: str) -> Iterator[str]:
@@ -34,7 +34,8 @@ def fault(line: str) -> str:
     """Return what of a command line is not known, "" if all of it is."""
     words = shlex.split(line, comments=True)[1:]
     command: click.Command = cli
-    context = click.Context(cli, info_name="fanout")
+    # With the settings of the real one: a command keeps the help option that it is asked for first.
+    context = click.Context(cli, info_name="fanout", **cli.context_settings)
     for word in words:
         if word in END:
             break

@@ -114,7 +114,7 @@ async def told(made: Product, campaign: str) -> None:
     flights = FlightStore(made.stack.redis, 100)
 
     async def over() -> bool:
-        return any(each.end is not None for each in await flights.list(campaign))
+        return any(each.ended == "over" for each in await flights.list(campaign))
 
     await until(over, "the flight record's end", timeout_s=_TAIL_S, poll_s=1)
 

@@ -98,7 +98,8 @@ def understood(line: str) -> None:
     """Parse one of our command lines as the command line does. Raises click's errors."""
     words = ["7" if word == "REV" else word for word in shlex.split(line.partition(" |")[0], comments=True)]
     command: click.Command = cli
-    context = click.Context(cli)
+    # With the settings of the real one: a command keeps the help option that it is asked for first.
+    context = click.Context(cli, **cli.context_settings)
     rest = words[1:]
     while isinstance(command, click.Group):
         if not rest:

@@ -18,13 +18,14 @@ _SLOTS = ((0, 150), (200, 400), (500, 700), (800, 1_000), (1_100, 1_300), (1_400
 @scenario("slots", "7, 13, 22, §5")
 async def slots(scene: Scene) -> str:
     """Every activation acts at its `at` plus the slot of its own revision, and says so with `active`."""
-    late = []
+    activations = []
     for slot in _SLOTS:
         campaign, bundle = await scene.held()
         activation = scene.activate(campaign, bundle, slot=slot)
         await scene.say(activation)
-        late.append(scene.acts(activation))
-    return f"late by {', '.join(f'{ms} ms' for ms in await asyncio.gather(*late))}"
+        activations.append(activation)
+    late = await asyncio.gather(*map(scene.acts, activations))
+    return f"late by {', '.join(f'{ms} ms' for ms in late)}"
 
 
 @scenario("no-window", "13, §5")
