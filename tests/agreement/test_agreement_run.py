@@ -57,7 +57,7 @@ def run(experiment: Path, *words: str, **variables: str) -> subprocess.Completed
         capture_output=True,
         text=True,
         check=False,
-        timeout=2 * PATIENCE_S,
+        timeout=4 * PATIENCE_S,
     )
 
 
