@@ -18,7 +18,11 @@ from loadtest.peers.peer import Peer
 
 _TOPIC: Final = "peers"
 # Liveness is off for everyone, and admission is to refuse nobody here.
-_STILL: Final = ("--beacon-s", "1000", "--ping-s", "3000", "--lifetime-s", "9000", "--admit-per-s", "100000")
+_STILL: Final = (
+    *("--beacon-s", "1000", "--ping-s", "3000", "--lifetime-s", "9000"),
+    # The peers turn nobody away, so neither does it.
+    *("--admit-per-s", "100000", "--loop-lag-max-ms", "10000"),
+)
 
 
 class Fanout(Peer):
