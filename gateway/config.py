@@ -25,8 +25,8 @@ class GatewayConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     workers: Annotated[int, Meta(ge=1, description="Processes; one a core.")] = 1
     # Beyond this a worker's death makes a larger herd than its neighbours can admit in a minute.
     connections_max: Annotated[int, Meta(ge=1, description="Devices a worker takes.")] = 100_000
-    # Nearly all that a core of the machine in BENCH.md does when it does nothing else; there, an activation in a flood
-    # of 3,000 a second came to the last device 1.3 times as late. What is more is for loop_lag_max_ms to turn away.
+    # Nearly all that a core of the machine in BENCH.md does when it does nothing else; there, an activation in a
+    # flood of 3,000 a second came to the last device 1.3 times as late. More is for loop_lag_max_ms to turn away.
     admit_per_s: Annotated[float, Meta(gt=0, description="Handshakes a second and worker.")] = 4_000.0
     loop_lag_max_ms: Annotated[
         float, Meta(gt=0, description="Above this loop lag new devices are told to come back later, ms.")
