@@ -56,8 +56,7 @@ class Balance:
         self._redis = redis
         self._server = server
         # After a round each device asked has been visited and has moved; only then is the next one worth a look.
-        self._turn_s = config.beacon_s + config.lifetime_spread_ms / 1000
-        self._period_s = max(config.rebalance_s, self._turn_s)
+        self._period_s = max(config.rebalance_s, config.beacon_s + config.lifetime_spread_ms / 1000)
 
     async def run(self) -> None:
         """Look once a period, with jitter, until cancelled."""
