@@ -33,7 +33,9 @@ def configure_logs(level: int = logging.INFO) -> None:
             *(_for_a_person() if person else _for_a_machine()),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        # A line's end in the same write as the line: print() would write it apart where Python does not buffer, as in
+        # most containers, and a gateway's processes, which share one output, would write into each other's lines.
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(handlers=[_Forward()], level=level if level < logging.INFO else logging.WARNING)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from typing import Any
@@ -84,3 +85,21 @@ def test_of_many_lines_alike_a_few_are_written_whoever_writes_them_and_the_rest_
     assert (written.count("alike"), written.count("ours")) == (3, 3)
     counts = {each["of"]: each["left_out"] for each in found if each["event"] == "log lines like others"}
     assert counts == {"alike": 7, "ours": 7}
+
+
+def test_a_line_and_its_end_are_one_write_though_python_buffers_nothing() -> None:
+    # Each write is a packet of its own here.
+    there, here = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    code = "from fanout.logs import configure_logs\nconfigure_logs()\nimport structlog\nstructlog.get_logger().info('x')"
+    with here, there:
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
+            stderr=there,
+            timeout=PATIENCE_S,
+            check=True,
+        )
+        there.close()
+        assert json.loads(line := here.recv(65_536))["event"] == "x"
+        assert line.endswith(b"\n")
+        assert here.recv(65_536) == b"", "something was written apart"

@@ -13,6 +13,7 @@ from playwright.async_api import Browser, Locator, Page, expect
 from support.browser import PATIENCE_MS, chromium
 from support.product import ControlProcess, Product
 from support.stack import Stack, stack
+from support.waiting import until
 
 from fanout.roles import Role
 from fanout.store.accounts import AccountStore
@@ -21,6 +22,15 @@ from fanout.store.keys import KeyStore
 PASSWORD = "correct horse battery"
 # The least the algorithm allows: what is tested is who may press, not how slow a hash is.
 QUICK = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+
+# Whether the pointer has gone down on a button since; looked for by its name, should the page make it anew.
+_TOUCHED = """button => {
+  const touched = {yes: false};
+  document.addEventListener("pointerdown", event => {
+    touched.yes ||= event.target.closest("[data-press]")?.dataset.press === button.dataset.press;
+  }, true);
+  return touched;
+}"""
 
 expect.set_options(timeout=PATIENCE_MS)
 needs_chromium = pytest.mark.skipif(chromium() is None, reason="no Chromium; install Debian's package chromium")
@@ -93,8 +103,16 @@ async def sign_in(page: Page, name: str, path: str = "/campaigns") -> None:
 async def hold(page: Page, button: Locator) -> None:
     """Hold a button with the pointer until its press has been sent."""
     await button.scroll_into_view_if_needed()
-    await button.hover()
-    await page.mouse.down()
+    touched = await button.evaluate_handle(_TOUCHED)
+
+    async def down() -> bool:
+        # A forecast that comes between the two moves the button from under the pointer; a person aims again.
+        await page.mouse.up()
+        await button.hover()
+        await page.mouse.down()
+        return bool(await touched.evaluate("touched => touched.yes"))
+
+    await until(down, "the pointer on the button")
     await expect(button).not_to_have_class(re.compile("holding"))
     await page.mouse.up()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import resource
 import subprocess
@@ -47,10 +48,13 @@ def test_a_fleet_on_several_processes_connects_prefetches_and_flips_once(tmp_pat
     assert (found["flipped_twice"], found["refused"], found["closes"]) == (0, {}, {})
     # As it was published, not in the welcome of a device that came too late for that.
     assert found["delivered"]["received"] == DEVICES
-    assert found["flips_peak_to_mean"] >= 1
+    # Who is late flips in a second after the window's last: then the busiest has no more than its share of all these.
+    seconds = 4 + math.ceil(found["flip_error_ms"]["max"] / 1000)
+    assert found["flips_peak_to_mean"] >= round(4 / seconds, 3)
     assert found["slots_peak_to_mean"] >= 1
     assert found["workers"] == size_of(DEVICES, FILES).workers == 2
-    for end in ("gateways", "swarm", "kernel"):
+    # Not the kernel's: that is the whole machine's, and others may have given more back than this took.
+    for end in ("gateways", "swarm"):
         assert found["memory"]["activated"][end] > 0
     assert f"{DEVICES:,}" in done.stderr
 
