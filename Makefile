@@ -15,14 +15,19 @@ FAULTS := tests/bus/test_put_back.py tests/bus/test_reader.py tests/bus/test_rea
   tests/device/test_machine_laws.py tests/e2e/test_gateways.py tests/e2e/test_outages.py \
   tests/gateway/test_gateway.py tests/gateway/test_slow_readers.py tests/gateway/test_worker_processes.py
 
-.PHONY: demo test sdk lint format audit conformance chaos soak fuzz bench million locust agreement peers screenshots
+.PHONY: demo test test-slow sdk lint format audit conformance chaos soak fuzz bench million locust agreement peers screenshots
 .PHONY: clean docs release-check
 
 demo: $(STAMP)
 	$(BIN)/fanout demo $(ARGS)
 
 test: $(STAMP) $(SDK_DIST)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+# What `make test` leaves out: the whole product at size, or started again and again. Two at a time, for each would
+# have the machine to itself.
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -m slow -n 2 $(ARGS)
 
 # The JavaScript SDK's dist/, and the copy of it that the demo serves, which is committed.
 sdk: $(SDK_DIST)

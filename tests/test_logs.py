@@ -90,7 +90,9 @@ def test_of_many_lines_alike_a_few_are_written_whoever_writes_them_and_the_rest_
 def test_a_line_and_its_end_are_one_write_though_python_buffers_nothing() -> None:
     # Each write is a packet of its own here.
     there, here = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    code = "from fanout.logs import configure_logs\nconfigure_logs()\nimport structlog\nstructlog.get_logger().info('x')"
+    code = (
+        "from fanout.logs import configure_logs\nconfigure_logs()\nimport structlog\nstructlog.get_logger().info('x')"
+    )
     with here, there:
         subprocess.run(
             [sys.executable, "-c", code],

@@ -61,6 +61,7 @@ def run(experiment: Path, *words: str, **variables: str) -> subprocess.Completed
     )
 
 
+@pytest.mark.slow
 def test_two_sizes_by_their_engines_and_by_the_simulator_become_a_report(tmp_path: Path, traces: Traces) -> None:
     page, figures, kept = tmp_path / "page.md", tmp_path / "figures.json", tmp_path / "kept"
     experiment = tmp_path / "experiment.yaml"

@@ -203,6 +203,7 @@ def logged(s: Stack) -> list[dict[str, Any]]:
     return [json.loads(line) for line in s.gateway.errors.splitlines() if line.startswith("{")]
 
 
+@pytest.mark.slow
 async def test_ten_thousand_connections_that_fail_alike_write_a_few_lines_and_their_count() -> None:
     many, lines_max = 5_000, 3  # of each kind
     kinds = {

@@ -22,6 +22,8 @@ from fanout.store.campaigns import CampaignStore
 
 from .running import Traces, environment, process, variable_of, wait_until
 
+pytestmark = pytest.mark.slow
+
 # --- Ending it at awkward moments.
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -31,22 +32,52 @@ def taken() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
-def refusal(*words: str, **variables: str) -> str:
-    """Return the one line with which a server refuses to start."""
-    done = subprocess.run(
-        [sys.executable, "-m", "fanout.cli", *words],
-        env=environment(**variables),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
-    )
-    assert done.returncode not in (0, -signal.SIGTERM)
-    lines = done.stderr.strip().splitlines()
-    assert len([line for line in lines if line.startswith("Error: ")]) == 1, done.stderr
-    assert not any("Traceback" in line for line in lines), done.stderr
-    assert lines[-1].startswith("Error: ")
-    return lines[-1]
+# Runs the command once for every line it reads, each time in a child that has all modules already: a server that
+# refuses to start has spent nearly all its time on loading them.
+_FORKING = """
+import json, os, sys
+import fanout.control.server, gateway.supervisor
+from fanout.cli import main
+for line in sys.stdin:
+    words, environment, said = json.loads(line)
+    child = os.fork()
+    if not child:
+        os.environ.clear()
+        os.environ.update(environment)
+        os.dup2(os.open(said, os.O_WRONLY | os.O_CREAT), 2)
+        sys.argv = ["fanout", *words]
+        main()
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def forking() -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
+        [sys.executable, "-c", _FORKING], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment(), text=True
+    ) as process:
+        yield process
+
+
+@pytest.fixture
+def refusal(forking: subprocess.Popen[str], tmp_path: Path) -> Callable[..., str]:
+    """Return what gives the one line with which a server refuses to start."""
+
+    def refused(*words: str, **variables: str) -> str:
+        assert forking.stdin is not None
+        assert forking.stdout is not None
+        said = tmp_path / "said"
+        said.unlink(missing_ok=True)
+        forking.stdin.write(json.dumps([words, environment(**variables), str(said)]) + "\n")
+        forking.stdin.flush()
+        assert int(forking.stdout.readline()) > 0
+        lines = said.read_text().strip().splitlines()
+        assert len([line for line in lines if line.startswith("Error: ")]) == 1, lines
+        assert not any("Traceback" in line for line in lines), lines
+        assert lines[-1].startswith("Error: ")
+        return lines[-1]
+
+    return refused
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -122,7 +153,7 @@ async def test_settings_can_come_from_the_environment(valkey: EmbeddedValkey) ->
         assert ended(child) == 0
 
 
-def test_a_port_in_use_is_named(taken: int) -> None:
+def test_a_port_in_use_is_named(refusal: Callable[..., str], taken: int) -> None:
     port = ("--port", str(taken))
     assert str(taken) in refusal("control", *port, "--redis-url", STORE)
     assert str(taken) in refusal("gateway", *port, "--redis-url", STORE, **KEY)
@@ -140,7 +171,9 @@ def test_a_port_in_use_is_named(taken: int) -> None:
     ],
     ids=["none", "short", "two", "no key set", "no file"],
 )
-def test_a_gateway_without_a_good_key_does_not_start(variables: dict[str, str], told: str) -> None:
+def test_a_gateway_without_a_good_key_does_not_start(
+    refusal: Callable[..., str], variables: dict[str, str], told: str
+) -> None:
     assert told in refusal("gateway", *FREE, "--redis-url", STORE, **variables)
 
 
@@ -156,7 +189,9 @@ def test_a_gateway_without_a_good_key_does_not_start(variables: dict[str, str], 
     ],
     ids=lambda words: words[-1] if isinstance(words, list) else "",
 )
-def test_a_gateway_with_a_bad_setting_does_not_start(words: list[str], told: str) -> None:
+def test_a_gateway_with_a_bad_setting_does_not_start(
+    refusal: Callable[..., str], words: list[str], told: str
+) -> None:
     assert told in refusal("gateway", *FREE, *words, **KEY)
 
 
@@ -170,12 +205,16 @@ def test_a_gateway_with_a_bad_setting_does_not_start(words: list[str], told: str
     ],
     ids=["redis url", "public url", "host", "data directory"],
 )
-def test_a_control_plane_with_a_bad_setting_does_not_start(words: list[str], told: str) -> None:
+def test_a_control_plane_with_a_bad_setting_does_not_start(
+    refusal: Callable[..., str], words: list[str], told: str
+) -> None:
     assert told in refusal("control", "--port", "0", *words)
 
 
 @pytest.mark.parametrize("words", [("control", "--port", "0"), ("gateway", *FREE)], ids=lambda words: words[0])
-def test_a_process_whose_store_does_not_answer_says_which_setting_named_it_and_ends(words: tuple[str, ...]) -> None:
+def test_a_process_whose_store_does_not_answer_says_which_setting_named_it_and_ends(
+    refusal: Callable[..., str], words: tuple[str, ...]
+) -> None:
     said = refusal(*words, "--redis-url", STORE, "--store-wait-s", "0.3", **KEY)
     assert "FANOUT_REDIS_URL" in said
     assert "within 0.3 s" in said
@@ -183,7 +222,7 @@ def test_a_process_whose_store_does_not_answer_says_which_setting_named_it_and_e
 
 @pytest.mark.parametrize("words", [("control", "--port", "0"), ("gateway", *FREE)], ids=lambda words: words[0])
 def test_a_process_that_the_store_turns_away_ends_at_once_and_tells_no_password(
-    valkey: EmbeddedValkey, words: tuple[str, ...]
+    refusal: Callable[..., str], valkey: EmbeddedValkey, words: tuple[str, ...]
 ) -> None:
     url = valkey.url.replace("unix://", "unix://somebody:a-password-nobody-has@")
     said = refusal(*words, "--redis-url", url, "--store-wait-s", str(10 * PATIENCE_S), **KEY)
@@ -203,6 +242,6 @@ def test_a_process_started_before_its_store_waits_for_it() -> None:
             store.stop()
 
 
-def test_an_admin_key_that_is_too_short_is_refused(valkey: EmbeddedValkey) -> None:
+def test_an_admin_key_that_is_too_short_is_refused(refusal: Callable[..., str], valkey: EmbeddedValkey) -> None:
     said = refusal("control", "--port", "0", "--redis-url", valkey.url, FANOUT_ADMIN_KEY="short")
     assert "short" not in said.split(":", 1)[1]

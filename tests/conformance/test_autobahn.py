@@ -73,6 +73,7 @@ async def port() -> AsyncIterator[int]:
 
 
 # The cases leave the files open that they send.
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
 async def test_a_connection_keeps_the_standard(port: int) -> None:
     results = await verdicts(port)

@@ -37,6 +37,7 @@ def run(*words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_a_fleet_on_several_processes_connects_prefetches_and_flips_once(tmp_path: Path) -> None:
     file = tmp_path / "million.json"

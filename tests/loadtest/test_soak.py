@@ -59,6 +59,7 @@ def soak(tmp_path: Path, *words: str) -> Iterator[tuple[subprocess.Popen[str], P
         child.communicate()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_whatever_breaks_every_device_ends_in_the_newest_stage_and_none_flips_twice(tmp_path: Path) -> None:
     with soak(tmp_path, "--minutes", "0.25") as (child, file):
@@ -80,6 +81,7 @@ def test_whatever_breaks_every_device_ends_in_the_newest_stage_and_none_flips_tw
     assert f"{DEVICES} of {DEVICES} devices show the newest stage" in said
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_one_that_is_ended_early_says_what_it_has_found(tmp_path: Path) -> None:
     with soak(tmp_path, "--minutes", "60") as (child, file):

@@ -33,6 +33,7 @@ def read(file: Path) -> dict[str, Any]:
     return dict(json.loads(file.read_text())) if file.exists() else {"phase": ""}
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(150)
 async def test_a_night_of_3000_devices_keeps_its_slos_though_a_gateway_dies_in_it(tmp_path: Path) -> None:
     file, said = tmp_path / "night.json", tmp_path / "said"

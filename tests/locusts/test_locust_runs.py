@@ -32,6 +32,7 @@ def test_a_bad_option_is_refused_in_one_line(tmp_path: Path) -> None:
     assert "Traceback" not in said.read_text()
 
 
+@pytest.mark.slow
 async def test_the_page_shows_the_figures_and_a_broken_slo_ends_with_status_1(tmp_path: Path) -> None:
     """One process with both kinds of users: two honest devices and a swarm of thirty."""
     file, said, port = tmp_path / "figures.json", tmp_path / "said", free_port()
@@ -68,6 +69,7 @@ async def test_the_page_shows_the_figures_and_a_broken_slo_ends_with_status_1(tm
     assert read(file)["final"]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(150)
 async def test_the_devices_of_a_worker_that_is_killed_are_missing_and_counted(tmp_path: Path) -> None:
     file, said = tmp_path / "figures.json", tmp_path / "said"
@@ -88,6 +90,7 @@ async def test_the_devices_of_a_worker_that_is_killed_are_missing_and_counted(tm
     assert {each["slo"]: each["kept"] for each in found["slos"]}["missing = 0"] is False
 
 
+@pytest.mark.slow
 async def test_a_night_whose_press_is_refused_fails_and_a_told_locust_ends_in_good_order(tmp_path: Path) -> None:
     file, said = tmp_path / "figures.json", tmp_path / "said"
     async with standing(gateways=1) as there:

@@ -6,6 +6,7 @@ import json
 import subprocess
 from pathlib import Path
 
+import pytest
 from cli.running import Traces
 from support.stack import ROOT
 from support.waiting import PATIENCE_S
@@ -27,6 +28,7 @@ def run(installed: Path, *words: str, cwd: Path, **variables: str) -> subprocess
     )
 
 
+@pytest.mark.slow
 def test_what_is_installed_is_the_wheel(installed: Path, tmp_path: Path) -> None:
     """Or every test here would test the source tree."""
     asked = "import fanout, gateway, loadtest, importlib.metadata as m; "
@@ -41,6 +43,7 @@ def test_what_is_installed_is_the_wheel(installed: Path, tmp_path: Path) -> None
     assert said.stdout == f"fanout, version {fanout.__version__}\n"
 
 
+@pytest.mark.slow
 def test_every_device_connects_prefetches_and_activates(installed: Path, tmp_path: Path, traces: Traces) -> None:
     file = tmp_path / "out.json"
     words = ("demo", "--headless", "--devices", str(DEVICES), "--prefetch-window", "2", "--activate-window", "2")

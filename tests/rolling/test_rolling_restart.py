@@ -162,6 +162,7 @@ def env() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 async def test_a_rolling_restart_under_a_full_house_loses_nobody_and_ends_even() -> None:
     async with deployment() as (there, publisher):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -64,11 +64,20 @@ def _is_fault(message: Any) -> bool:
     return message.type == "error" and not message.text.startswith("Failed to load resource")
 
 
-async def violations(page: Page, *rules: str) -> list[str]:
-    """Return what axe finds wrong with the page and calls serious or critical; by these rules, or by all of them."""
+async def violations(page: Page, only: Sequence[str] = (), without: Sequence[str] = ()) -> list[str]:
+    """Return what axe finds wrong with the page and calls serious or critical.
+
+    Args:
+        only: Rules to go by; by default all of them.
+        without: Rules to leave out.
+    """
     # Handed over by the debugger, for the page's own policy lets no foreign script in.
     await page.evaluate(AXE.read_text("utf-8"))
-    options = {"resultTypes": ["violations"], **({"runOnly": [*rules]} if rules else {})}
+    options = {
+        "resultTypes": ["violations"],
+        **({"runOnly": [*only]} if only else {}),
+        "rules": {rule: {"enabled": False} for rule in without},
+    }
     found = await page.evaluate("options => axe.run(options)", options)
     return [
         f"{each['id']} ({each['impact']}): {node['target']} {node.get('failureSummary', '')}"
