@@ -25,7 +25,6 @@ from websockets.streams import StreamReader
 from websockets.typing import Origin, Subprotocol
 
 from fanout.wire import CloseCode
-from gateway.precedents import Upgradable
 
 if TYPE_CHECKING:
     from gateway.cohorts import Cohort
@@ -111,18 +110,21 @@ class Owner(Interface):
     write_buffer_bytes_max: int
 
     def handshake(self) -> Handshake:
-        """Return the parser for a request that is not recognised."""
-
-    def recognise(self, data: bytes) -> tuple[Upgradable, int] | None:
-        """Return the request that ``data`` begins with, and where it ends, if one like it was accepted before."""
+        """Return the parser for a request."""
 
     def opened(self, connection: Connection) -> None:
         """A socket was accepted; the handshake has yet to come."""
 
-    def requested(self, connection: Connection, request: Request | Upgradable, head: bytes) -> bytes | None:
-        """Answer a request: with the bytes of a refusal, or by `Connection.upgrade` and None.
+    def asked(self, connection: Connection, data: bytes) -> None:
+        """Something came that may be a request: answer it soon, or have the connection `read` it."""
 
-        ``head`` is how it was sent, if it was not recognised and came in one read.
+    def answer_now(self, connection: Connection) -> None:
+        """Nothing more will come: what is yet to be answered is answered at once."""
+
+    def requested(self, connection: Connection, request: Request, head: bytes) -> bytes | None:
+        """Answer a request that was read: with the bytes of a refusal, or by `Connection.upgrade` and None.
+
+        ``head`` is how it was sent, if it came in one piece.
         """
 
     def malformed(self, data: bytes) -> bytes:
@@ -196,7 +198,10 @@ class Connection(asyncio.Protocol):
         if self._stage == _ENDED:
             return
         if self._stage == _ASKING:
-            self._take_request(data)
+            if self._parser is None:
+                self._owner.asked(self, data)
+            else:
+                self.read(data)
         elif len(data) <= _PIECE_BYTES:
             self._take_bytes(data)
         else:
@@ -209,6 +214,8 @@ class Connection(asyncio.Protocol):
 
         It counts no more from now on, even if it never reads what is still in its buffer.
         """
+        if self._stage == _ASKING:
+            self._owner.answer_now(self)
         if self._stage != _ENDED:
             self._stop_counting(0)
 
@@ -227,43 +234,44 @@ class Connection(asyncio.Protocol):
 
     # --- The handshake.
 
-    def _take_request(self, data: bytes) -> None:
+    def read(self, data: bytes) -> None:
+        """Have the library read a request, or the next piece of one, and the owner answer it."""
+        if self._parser is None:
+            self._parser = self._owner.handshake()
         handshake = self._parser
-        if handshake is None:
-            if (recognised := self._owner.recognise(data)) is not None:
-                request, end = recognised
-                self._ask(request, b"", data[end:])
-                return
-            handshake = self._parser = self._owner.handshake()
         assert isinstance(handshake, Handshake)
-        self._shake_hands(handshake, data)
-
-    def _shake_hands(self, handshake: Handshake, data: bytes) -> None:
         rest = handshake.receive_head(data)
         if handshake.received > self._owner.handshake_bytes_max:
             self.abort()
             return
         for event in handshake.events_received():
             head = data[: len(data) - len(rest)]
-            self._ask(cast(Request, event), head if len(head) == handshake.received else b"", rest)
+            whole = head if len(head) == handshake.received else b""
+            refusal = self._owner.requested(self, cast(Request, event), whole)
+            if refusal is not None:
+                self.refuse(refusal)
+            elif rest:
+                self.data_received(rest)
             return
         if handshake.handshake_exc is not None:
             # The library answers some malformed requests by itself and hangs up on others in silence.
-            self._write_and_end(b"".join(handshake.data_to_send()) or self._owner.malformed(data))
+            self.refuse(b"".join(handshake.data_to_send()) or self._owner.malformed(data))
 
-    def _ask(self, request: Request | Upgradable, head: bytes, rest: bytes) -> None:
-        """Have the owner answer; ``rest`` is what the client sent without waiting for that."""
-        refusal = self._owner.requested(self, request, head)
-        if refusal is not None:
-            self._write_and_end(refusal)
-        elif rest:
-            self.data_received(rest)
+    def refuse(self, data: bytes) -> None:
+        """Send a refusal, and hang up."""
+        self._write_and_end(data)
 
-    def upgrade(self, data: bytes) -> None:
-        """Send the 101 and the first frame in one write, and let the handshake's state go."""
+    def upgrade(self, data: bytes, rest: bytes = b"") -> None:
+        """Send the 101 and the first frame in one write, and let the handshake's state go.
+
+        Args:
+            rest: What the client has sent without waiting for that.
+        """
         self._sleep()
         self._stage = _OPEN
         self.write(data)
+        if rest:
+            self.data_received(rest)
 
     # --- Frames from the device.
 

@@ -9,9 +9,9 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import structlog
@@ -30,6 +30,7 @@ from gateway.connection import Connection, Handshake
 from gateway.handshake import Admitted, FrontDoor, malformed, refusal
 from gateway.keepalive import TICK_S, Wheel
 from gateway.precedents import Upgradable
+from gateway.reception import Answer, Reception
 from gateway.reports import Reports
 from gateway.state import Snapshots
 from gateway.tokens import TokenVerifier
@@ -78,9 +79,17 @@ class Server:
         verifier: Checks tokens.
         reader: The worker's bus reader; its publications go to `publish`.
         sockets_max: How many the process can have, whatever stage they are in.
+        soon: Calls something after what comes in meanwhile: the loop's ``call_soon``.
     """
 
-    def __init__(self, config: GatewayConfig, verifier: TokenVerifier, reader: Reader, sockets_max: int) -> None:
+    def __init__(
+        self,
+        config: GatewayConfig,
+        verifier: TokenVerifier,
+        reader: Reader,
+        sockets_max: int,
+        soon: Callable[[Callable[[], None]], Any],
+    ) -> None:
         self.config = config
         self.message_bytes_max = config.message_bytes_max
         self.handshake_bytes_max = config.handshake_bytes_max
@@ -89,6 +98,9 @@ class Server:
         self._reader = reader
         self._door = FrontDoor(config, verifier)
         self._admission = Admission(config, self._rng)
+        self._reception: Reception[Admitted | Response] = Reception(
+            self._door.recognise, self._judge, self._answer, soon, config.handshake_bytes_max
+        )
         self.cohorts = Cohorts(config.cohorts_max)
         self.reports = Reports(self.cohorts)
         self.broadcaster = Broadcaster(self.cohorts, config, reader.now_ms, self._superseded)
@@ -157,27 +169,42 @@ class Server:
             oldest = next(iter(self._opening))
             del self._opening[oldest]
             metrics.HANDSHAKES.inc("crowded")
-            oldest.abort()
+            self._turn_away(oldest)
 
-    def recognise(self, data: bytes) -> tuple[Upgradable, int] | None:
-        return self._door.recognise(data)
+    def asked(self, connection: Connection, data: bytes) -> None:
+        self._reception.add(connection, data)
 
-    def requested(self, connection: Connection, request: Request | Upgradable, head: bytes) -> bytes | None:
-        response = self._door.check_path(request) or self._full()
-        if response is None:
-            answer = self._door.admit(request, head)
-            if isinstance(answer, Admitted):
-                cohort = self._cohort_of(answer)
-                if cohort is not None:
-                    self._welcome(connection, answer, cohort)
-                    metrics.HANDSHAKES.inc("101")
-                    return None
-                answer = self._later("devices of too many different kinds are connected")
-            response = answer
-        metrics.HANDSHAKES.inc(str(response.status_code))
-        status = response.status_code
-        log.warning(f"handshake refused with {status}", status=status, why=response.body.decode().strip())
-        return response.serialize()
+    def answer_now(self, connection: Connection) -> None:
+        self._reception.answer_now(connection)
+
+    def requested(self, connection: Connection, request: Request, head: bytes) -> bytes | None:
+        answer = self._answer(connection, self._judge(request, head))
+        if not answer.upgraded:
+            return answer.data
+        connection.upgrade(answer.data)
+        return None
+
+    def _judge(self, request: Request | Upgradable, head: bytes = b"") -> Admitted | Response:
+        """Return whom a request lets in, or why not. It uses up one admission."""
+        return self._door.check_path(request) or self._full() or self._door.admit(request, head)
+
+    def _answer(self, connection: Connection, decision: Admitted | Response) -> Answer:
+        """Count a device in that was admitted; return what it is told."""
+        if isinstance(decision, Admitted):
+            cohort = self._cohort_of(decision)
+            if cohort is not None:
+                metrics.HANDSHAKES.inc("101")
+                return Answer(decision.response + self._welcome(connection, decision, cohort), upgraded=True)
+            decision = self._later("devices of too many different kinds are connected")
+        status = decision.status_code
+        metrics.HANDSHAKES.inc(str(status))
+        log.warning(f"handshake refused with {status}", status=status, why=decision.body.decode().strip())
+        return Answer(decision.serialize(), upgraded=False)
+
+    def _turn_away(self, connection: Connection) -> None:
+        """End a socket without a word, whatever it has asked."""
+        self._reception.forget(connection)
+        connection.abort()
 
     def _full(self) -> Response | None:
         why = (
@@ -202,7 +229,8 @@ class Server:
         except TooManyCohorts:
             return None
 
-    def _welcome(self, connection: Connection, device: Admitted, cohort: Cohort) -> None:
+    def _welcome(self, connection: Connection, device: Admitted, cohort: Cohort) -> bytes:
+        """Count a device in; return its welcome, which is to be written before anything else."""
         until_s = self._opening.pop(connection, None)
         self.opened_ever += 1
         self.cohorts.join(connection, cohort)
@@ -212,12 +240,11 @@ class Server:
         connection.expires_s = self._coarse(self._clock_s + device.identity.expires_s - time.time())
         self.reports.resumed(connection, device.have)
         self._session = (self._session + 1) & 0xFFFFFFFF
-        welcome = self._snapshots.welcome(
-            cohort, f"{self._session:08x}", self._reader.now_ms(), device.since, device.have
-        )
-        connection.upgrade(device.response + welcome)
         if until_s is not None:
             metrics.HANDSHAKE_SECONDS.observe(time.monotonic() - until_s + self.config.handshake_timeout_s)
+        return self._snapshots.welcome(
+            cohort, f"{self._session:08x}", self._reader.now_ms(), device.since, device.have
+        )
 
     def _coarse(self, clock_s: float) -> int:
         value = int(clock_s) // _COARSE_S * _COARSE_S
@@ -306,6 +333,7 @@ class Server:
 
     def closing(self, connection: Connection, code: int) -> None:
         self._opening.pop(connection, None)
+        self._reception.forget(connection)
         self._leaving[connection] = time.monotonic() + self.config.close_timeout_s
         self._uncount(connection)
         if code:
@@ -315,6 +343,7 @@ class Server:
 
     def lost(self, connection: Connection) -> None:
         self._opening.pop(connection, None)
+        self._reception.forget(connection)
         self._leaving.pop(connection, None)
         self._uncount(connection)
 
@@ -348,7 +377,7 @@ class Server:
         late = [c for c, until in self._opening.items() if until <= now]
         metrics.HANDSHAKES.inc("timeout", len(late))
         for connection in late + [c for c, until in self._leaving.items() if until <= now]:
-            connection.abort()
+            self._turn_away(connection)
         if self._clock_s % 60 == 0 or self.cohorts.crowded:
             self.cohorts.sweep()
         if self._clock_s % 60 == 0:

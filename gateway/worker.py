@@ -89,7 +89,7 @@ class Worker:
         )
         verifier = verifier_from_environment(config.audience, config.attr_keys)
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        self._server = Server(config, verifier, self._reader, files - OWN_FILES)
+        self._server = Server(config, verifier, self._reader, files - OWN_FILES, asyncio.get_running_loop().call_soon)
         self._balance = Balance(config, self._redis, self._server)
         self._meter = Meter(config, self._server, self._reader)
         self.storms = Storms(config.log_lines_max, config.log_period_s)

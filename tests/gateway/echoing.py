@@ -12,7 +12,6 @@ from websockets.typing import Subprotocol
 
 from gateway.cohorts import Cohort
 from gateway.connection import Connection, Handshake
-from gateway.precedents import Upgradable
 
 # Connections ask only whether they have a cohort; which one is their owner's business.
 SOME_COHORT = cast(Cohort, object())
@@ -45,11 +44,13 @@ class Echo:
     def opened(self, connection: Connection) -> None:
         self.connections.append(connection)
 
-    def recognise(self, data: bytes) -> None:
-        return None
+    def asked(self, connection: Connection, data: bytes) -> None:
+        connection.read(data)
 
-    def requested(self, connection: Connection, request: Request | Upgradable, head: bytes) -> bytes | None:
-        assert isinstance(request, Request)
+    def answer_now(self, connection: Connection) -> None:
+        """Everyone is answered at once here."""
+
+    def requested(self, connection: Connection, request: Request, head: bytes) -> bytes | None:
         response = self.handshake().accept(request)
         if self.refuses is not None or response.status_code != 101:
             return (self.refuses or response).serialize()

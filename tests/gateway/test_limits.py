@@ -125,7 +125,7 @@ def test_a_count_is_never_left_out_itself() -> None:
 def server(sockets_max: int, **settings: Any) -> Server:
     config = GatewayConfig(redis_url="unix:///nowhere", **settings)
     reader = Reader(lambda: cast(Any, None), "w", lambda publication: None)
-    return Server(config, secret_verifier(KEY.encode(), "fanout", ()), reader, sockets_max)
+    return Server(config, secret_verifier(KEY.encode(), "fanout", ()), reader, sockets_max, lambda do: do())
 
 
 @given(st.integers(1, 20), st.integers(1, 60))
@@ -156,7 +156,7 @@ async def test_a_listener_without_files_keeps_who_waits_until_there_are_some(mon
             cast(asyncio.Transport, transport).write(b"come in")
 
     left = True
-    monkeypatch.setattr(listener, "files_left", lambda: left)
+    monkeypatch.setattr(listener, "files_left", lambda count: left)
     door = Listener(sock, Guest)
     await door.open()
     left = False

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import re
+from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
@@ -380,8 +381,14 @@ def test_a_hostile_head_takes_no_longer_than_it_is_long() -> None:
 # --- On a socket.
 
 
+def at_once(do: Callable[[], None]) -> None:
+    do()
+
+
 def server() -> Server:
-    return Server(config(), verifier(), Reader(lambda: cast(Any, None), "w", lambda publication: None), 1_000)
+    return Server(
+        config(), verifier(), Reader(lambda: cast(Any, None), "w", lambda publication: None), 1_000, at_once
+    )
 
 
 def sent_to(s: Server, *reads: bytes) -> tuple[bytes, list[wire.ToDevice | None]]:
@@ -402,7 +409,7 @@ def sent_to(s: Server, *reads: bytes) -> tuple[bytes, list[wire.ToDevice | None]
 def test_a_recognised_device_gets_what_the_first_one_got(kind: Any) -> None:
     s = server()
     first, (welcome,) = sent_to(s, head(kind()))
-    assert s.recognise(head(kind())) is not None
+    assert s._door.recognise(head(kind())) is not None
     sync = device_frame(0x1 if b"json" in first else 0x2, wire.encode(wire.Sync(5), _encoding(first)))
     second, (other, beacon) = sent_to(s, head(kind()) + sync)
     assert second == first
@@ -425,7 +432,7 @@ def test_the_end_of_a_request_is_no_precedent_for_a_whole_one() -> None:
     needed, others = lines[2:4], [lines[0], lines[1], *lines[4:]]
     response, _ = sent_to(s, head([line(), *needed])[:-2] + b"X-A: ", head(others))
     assert response.startswith(b"HTTP/1.1 101 ")
-    assert s.recognise(head(others)) is None
+    assert s._door.recognise(head(others)) is None
     assert sent_to(s, head(others))[0].startswith(b"HTTP/1.1 426 ")
 
 
