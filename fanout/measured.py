@@ -14,24 +14,24 @@ from typing import Final
 # A broadcast, the kernel's part included: 15,000 in 126 ms.
 SENDS_PER_S: Final = 119_000.0
 # With token, welcome and state.
-HANDSHAKES_PER_S: Final = 4_400.0
+HANDSHAKES_PER_S: Final = 8_700.0
 # Of the worker's memory, for an idle device.
 DEVICE_BYTES: Final = 1_424.0
 # Of its core's time, for an idle device and minute.
-IDLE_CPU_US_PER_MIN: Final = 81.5
+IDLE_CPU_US_PER_MIN: Final = 65.0
 # To an idle device, headers included.
 IDLE_BYTES_PER_MIN: Final = 197.0
 
 # --- BENCH.md: the store's one thread, in us; rounded up.
 
 # For a worker and second: probe and presence.
-STORE_WORKER_US_PER_S: Final = 140.0
+STORE_WORKER_US_PER_S: Final = 128.0
 # What is left of that on a primary where workers read from a replica.
-STORE_WRITTEN_US_PER_S: Final = 130.0
+STORE_WRITTEN_US_PER_S: Final = 128.0
 # And on that replica.
 STORE_READ_US_PER_S: Final = 65.0
 # A publication, for each subscriber.
-STORE_PUBLISH_US: Final = 2.0
+STORE_PUBLISH_US: Final = 1.8
 
 # --- docs/million.md.
 

@@ -141,6 +141,12 @@ class WatchedSwarm(Swarm):
         self.seen.append(Seen(device.machine.device_id, server_ms(device.machine, mono_ms()), action))
         super().flipped(device, action)
 
+    def all_here(self) -> bool:
+        """Tell whether every device is connected, or has been if some always leave."""
+        if self.config.churn_per_min:
+            return all(each.machine.server_ms(mono_ms()) is not None for each in self.devices)
+        return self.tally.connected == self.config.devices
+
     def knows(self, rev: int) -> bool:
         """Tell whether every device has received this revision."""
         return all(device.machine.resume().since >= rev for device in self.devices)
@@ -166,13 +172,13 @@ class WatchedSwarm(Swarm):
 
 @asynccontextmanager
 async def swarm(product: Product, devices: int, **options: Any) -> AsyncIterator[WatchedSwarm]:
-    """Run a swarm in this loop, all connected."""
+    """Run a swarm in this loop, all connected; if some always leave, all that have been."""
     usual: dict[str, Any] = {"urls": (product.url,), "origin": product.control_url, "topics": ("t",)}
     config = SwarmConfig(devices=devices, **{**usual, **options})
     made = WatchedSwarm(config)
     running = asyncio.create_task(made.run())
     try:
-        await until(lambda: made.tally.connected == devices or running.done(), "the swarm")
+        await until(lambda: made.all_here() or running.done(), "the swarm")
         yield made
         assert not running.done(), running
     finally:
