@@ -9,7 +9,7 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -23,12 +23,13 @@ from fanout.bus.reader import BusState, Reader
 from gateway import metrics
 from gateway.admission import Admission
 from gateway.allowance import Allowance
-from gateway.broadcaster import Broadcaster, frame, message_frame
+from gateway.broadcaster import Broadcaster
 from gateway.cohorts import Cohort, Cohorts, TooManyCohorts
 from gateway.config import GatewayConfig
 from gateway.connection import Connection, Handshake
 from gateway.handshake import Admitted, FrontDoor, malformed, refusal
 from gateway.keepalive import TICK_S, Wheel
+from gateway.messages import Messages
 from gateway.precedents import Upgradable
 from gateway.reception import Answer, Reception
 from gateway.reports import Reports
@@ -110,6 +111,7 @@ class Server:
             config.beacon_s,
             wire.ReconnectPolicy(config.backoff_base_ms, config.backoff_cap_ms),
         )
+        self._messages = Messages(self.cohorts, self.reports, self._snapshots, reader.now_ms)
         self._opening: dict[Connection, float] = {}  # until when its handshake must be done
         # More could not be admitted before their time is up. The oldest gives way: an honest one is quick.
         self._opening_max = math.ceil(config.admit_per_s * config.handshake_timeout_s)
@@ -284,52 +286,7 @@ class Server:
             return
         metrics.MESSAGES.inc("unknown" if message is None else wire.tag_of(message))
         if message is not None:
-            self._act(connection, message)
-
-    def _act(self, connection: Connection, message: wire.FromDevice) -> None:
-        assert connection.cohort is not None
-        match message:
-            case wire.Report():
-                self.reports.reported(connection, message)
-            case wire.Sync():
-                held = self.reports.held(connection)
-                self._tell(connection, connection.cohort.topics, message.since, held)
-            case wire.Subscribe():
-                self._subscribe(connection, connection.cohort, frozenset(message.topics))
-            case wire.Unsubscribe():
-                topics = connection.cohort.topics - frozenset(message.topics)
-                self._move(connection, connection.cohort, topics)
-
-    def _subscribe(self, connection: Connection, cohort: Cohort, topics: frozenset[str]) -> None:
-        if forbidden := sorted(topics - cohort.allowed):
-            connection.close(wire.CloseCode.TOPIC_FORBIDDEN, f"your token does not allow topic {forbidden[0]}")
-            return
-        new = topics - cohort.topics
-        if self._move(connection, cohort, cohort.topics | topics):
-            self._tell(connection, new, 0, ())
-
-    def _move(self, connection: Connection, cohort: Cohort, topics: frozenset[str]) -> bool:
-        """Put a connection into the cohort that listens to these topics instead; if there can be none, close it."""
-        newest = self._snapshots.newest(topics)
-        try:
-            to = self.cohorts.find(cohort.encoding, topics, cohort.allowed, cohort.attrs, newest)
-        except TooManyCohorts:
-            connection.close(wire.CloseCode.TRY_AGAIN_LATER, "devices listen to too many different sets of topics")
-            return False
-        self.reports.left(connection, cohort)
-        self.cohorts.leave(connection)
-        self.cohorts.join(connection, to)
-        self.reports.moved(connection, to)
-        return True
-
-    def _tell(self, connection: Connection, topics: frozenset[str], since: int, have: Collection[str]) -> None:
-        """Write what stands for these topics and is newer than ``since``, then a beacon that says so."""
-        cohort = connection.cohort
-        assert cohort is not None
-        for data in self._snapshots.state(cohort, topics, since, have):
-            connection.write(frame(data, cohort.encoding))
-        beacon = wire.Beacon(self._reader.now_ms(), cohort.rev)
-        connection.write(message_frame(beacon, cohort.encoding))
+            self._messages.act(connection, message)
 
     def closing(self, connection: Connection, code: int) -> None:
         self._opening.pop(connection, None)
