@@ -70,6 +70,7 @@ class Reception(Generic[Judged]):
         elif len(before) + len(data) <= self._early_bytes_max:
             self._waiting[connection] = before + data
         else:
+            self.forget(connection)
             connection.abort()
 
     def answer_now(self, connection: Connection) -> None:

@@ -266,7 +266,7 @@ def run(size: Size, windows: Windows, slow_share: float, console: Console) -> di
 @click.command(context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
 @click.option("--devices", default=1_000_000, type=click.IntRange(min=1), help="How many; fewer if they do not fit.")
 @click.option("--prefetch-window", "prefetch_s", default=90.0, help="Seconds the prefetch spreads over.")
-@click.option("--arm", "arm_s", default=60.0, help="Seconds from the press to the activation's instant.")
+@click.option("--arm", "arm_s", default=90.0, help="Seconds from the press to the activation's instant.")
 @click.option("--activate-window", "activate_s", default=120.0, help="Seconds the activation spreads over.")
 @click.option("--slow-share", default=0.0, type=click.FloatRange(0, 1), help="Share that stops reading at first.")
 @click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures here.")
