@@ -32,8 +32,6 @@ settings.load_profile("laws")
 LONG = (
     "tests/chaos/test_model.py",
     "tests/checkdevice/",
-    "tests/compat/test_side_by_side.py",
-    "tests/console/test_look.py",
     "tests/console/test_room.py",
     "tests/console/test_wall.py",
     "tests/docs/test_tutorial.py",

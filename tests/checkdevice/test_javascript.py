@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from sdk.node import NODE, ROOT, needs_modules
 
 # It mostly waits: the scenarios have windows and backoffs of their own. On a busy machine all of it is late.
@@ -14,6 +15,7 @@ LATE_MS = "5000"
 PATIENCE_S = 110
 
 
+@pytest.mark.slow
 @needs_modules
 def test_the_javascript_sdk_keeps_every_rule(tmp_path: Path) -> None:
     file = tmp_path / "verdicts.json"

@@ -41,6 +41,7 @@ def other(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return commands
 
 
+@pytest.mark.slow
 async def test_a_roll_with_an_activation_in_it_is_noticed_by_nobody(
     other: Path, valkey: EmbeddedValkey, tmp_path: Path
 ) -> None:

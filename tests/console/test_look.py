@@ -42,6 +42,7 @@ LOOKS: tuple[tuple[dict[str, Any], dict[str, Any]], ...] = (
 
 
 # Some thirty pages, each read by axe.
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 async def test_every_page_can_be_used_by_everybody(chrome: Browser) -> None:
     async with room(chrome) as made, swarm(made.product, 5):

@@ -78,6 +78,7 @@ def endless_run() -> Iterator[subprocess.Popen[bytes]]:
         run.wait()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 async def test_one_published_message_reaches_every_subscriber_and_no_process_is_left(
     kind: type[Peer], tmp_path: Path
@@ -107,6 +108,7 @@ async def test_one_published_message_reaches_every_subscriber_and_no_process_is_
     assert not any(alive(pid) for pid in pids)
 
 
+@pytest.mark.slow
 async def test_the_product_is_weighed_with_its_store_and_control_plane(tmp_path: Path) -> None:
     peer = Fanout(CORE, tmp_path, 10)
     try:
@@ -191,6 +193,7 @@ def test_more_connections_than_files_are_refused_with_the_way_out() -> None:
     assert "ulimit -Hn" in result.output
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_table_and_writes_everything(tmp_path: Path) -> None:
     words = ["--devices", "20", "--rounds", "2", "--messages", "2", "--only", "websockets", "--json", "out.json"]
     done = subprocess.run(
@@ -212,6 +215,7 @@ def test_the_command_prints_a_table_and_writes_everything(tmp_path: Path) -> Non
     assert told["setting"]["payload_bytes"] == len(PAYLOAD)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("told", [signal.SIGTERM, signal.SIGINT])
 async def test_a_run_that_is_stopped_ends_its_servers(told: signal.Signals) -> None:
     with endless_run() as run:
