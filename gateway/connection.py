@@ -14,7 +14,7 @@ import logging
 import re
 from collections.abc import Callable, Sequence
 from types import GeneratorType
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 from typing import Protocol as Interface
 
 from websockets.frames import Close, Frame, Opcode
@@ -87,6 +87,13 @@ class Handshake(ServerProtocol):
 Parser = Frames | Handshake
 
 
+class Answer(NamedTuple):
+    """What is written to a device that asked; without ``upgraded`` it is the last thing."""
+
+    data: bytes
+    upgraded: bool
+
+
 def at_frame_boundary(parser: Frames) -> bool:
     """Tell whether the parser waits for the first byte of a new message, so that nothing is lost without it.
 
@@ -121,8 +128,8 @@ class Owner(Interface):
     def answer_now(self, connection: Connection) -> None:
         """Nothing more will come: what is yet to be answered is answered at once."""
 
-    def requested(self, connection: Connection, request: Request, head: bytes) -> bytes | None:
-        """Answer a request that was read: with the bytes of a refusal, or by `Connection.upgrade` and None.
+    def requested(self, connection: Connection, request: Request, head: bytes) -> Answer:
+        """Return the answer to a request that was read.
 
         ``head`` is how it was sent, if it came in one piece.
         """
@@ -247,26 +254,22 @@ class Connection(asyncio.Protocol):
         for event in handshake.events_received():
             head = data[: len(data) - len(rest)]
             whole = head if len(head) == handshake.received else b""
-            refusal = self._owner.requested(self, cast(Request, event), whole)
-            if refusal is not None:
-                self.refuse(refusal)
-            elif rest:
-                self.data_received(rest)
+            self.answer(self._owner.requested(self, cast(Request, event), whole), rest)
             return
         if handshake.handshake_exc is not None:
             # The library answers some malformed requests by itself and hangs up on others in silence.
-            self.refuse(b"".join(handshake.data_to_send()) or self._owner.malformed(data))
+            self._write_and_end(b"".join(handshake.data_to_send()) or self._owner.malformed(data))
 
-    def refuse(self, data: bytes) -> None:
-        """Send a refusal, and hang up."""
-        self._write_and_end(data)
-
-    def upgrade(self, data: bytes, rest: bytes = b"") -> None:
-        """Send the 101 and the first frame in one write, and let the handshake's state go.
+    def answer(self, answer: Answer, rest: bytes) -> None:
+        """Send a refusal and hang up; or the 101 and the first frame, in one write, and let the handshake's state go.
 
         Args:
             rest: What the client has sent without waiting for that.
         """
+        data, upgraded = answer
+        if not upgraded:
+            self._write_and_end(data)
+            return
         self._sleep()
         self._stage = _OPEN
         self.write(data)

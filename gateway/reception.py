@@ -10,11 +10,11 @@ Knows the order of the steps and whose turn it is; what a step decides is its ow
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Final, Generic, NamedTuple, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import structlog
 
-from gateway.connection import Connection
+from gateway.connection import Answer, Connection
 from gateway.precedents import Upgradable
 
 log = structlog.get_logger(__name__)
@@ -25,13 +25,6 @@ AT_ONCE: Final = 64
 Judged = TypeVar("Judged")
 Before = TypeVar("Before")
 After = TypeVar("After")
-
-
-class Answer(NamedTuple):
-    """What is written to a device that asked; without ``upgraded`` it is the last thing."""
-
-    data: bytes
-    upgraded: bool
 
 
 class Reception(Generic[Judged]):
@@ -94,7 +87,7 @@ class Reception(Generic[Judged]):
         asked = _each(self._read, batch)
         judged = _each(lambda _, asks: (self._judge(asks[0]), asks[1]), asked)
         answers = _each(lambda connection, is_: (self._answer(connection, is_[0]), is_[1]), judged)
-        _each(_tell, answers)
+        _each(lambda connection, told: connection.answer(*told), answers)
 
     def _read(self, connection: Connection, data: bytes) -> tuple[Upgradable, bytes] | None:
         if (found := self._recognise(data)) is None:
@@ -102,14 +95,6 @@ class Reception(Generic[Judged]):
             return None
         request, end = found
         return request, data[end:]
-
-
-def _tell(connection: Connection, told: tuple[Answer, bytes]) -> None:
-    answer, rest = told
-    if answer.upgraded:
-        connection.upgrade(answer.data, rest)
-    else:
-        connection.refuse(answer.data)
 
 
 def _each(

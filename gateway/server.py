@@ -26,12 +26,12 @@ from gateway.allowance import Allowance
 from gateway.broadcaster import Broadcaster
 from gateway.cohorts import Cohort, Cohorts, TooManyCohorts
 from gateway.config import GatewayConfig
-from gateway.connection import Connection, Handshake
+from gateway.connection import Answer, Connection, Handshake
 from gateway.handshake import Admitted, FrontDoor, malformed, refusal
 from gateway.keepalive import TICK_S, Wheel
 from gateway.messages import Messages
 from gateway.precedents import Upgradable
-from gateway.reception import Answer, Reception
+from gateway.reception import Reception
 from gateway.reports import Reports
 from gateway.state import Snapshots
 from gateway.tokens import TokenVerifier
@@ -179,12 +179,8 @@ class Server:
     def answer_now(self, connection: Connection) -> None:
         self._reception.answer_now(connection)
 
-    def requested(self, connection: Connection, request: Request, head: bytes) -> bytes | None:
-        answer = self._answer(connection, self._judge(request, head))
-        if not answer.upgraded:
-            return answer.data
-        connection.upgrade(answer.data)
-        return None
+    def requested(self, connection: Connection, request: Request, head: bytes) -> Answer:
+        return self._answer(connection, self._judge(request, head))
 
     def _judge(self, request: Request | Upgradable, head: bytes = b"") -> Admitted | Response:
         """Return whom a request lets in, or why not. It uses up one admission."""
@@ -290,7 +286,6 @@ class Server:
 
     def closing(self, connection: Connection, code: int) -> None:
         self._opening.pop(connection, None)
-        self._reception.forget(connection)
         self._leaving[connection] = time.monotonic() + self.config.close_timeout_s
         self._uncount(connection)
         if code:

@@ -34,14 +34,15 @@ def taken() -> Iterator[int]:
 
 # Runs the command once for every line it reads, each time in a child that has all modules already: a server that
 # refuses to start has spent nearly all its time on loading them.
-_FORKING = """
-import json, os, sys
+_FORKING = f"""
+import json, os, signal, sys
 import fanout.control.server, gateway.supervisor
 from fanout.cli import main
 for line in sys.stdin:
     words, environment, said = json.loads(line)
     child = os.fork()
     if not child:
+        signal.alarm({int(PATIENCE_S)})  # one that serves after all is ended
         os.environ.clear()
         os.environ.update(environment)
         os.dup2(os.open(said, os.O_WRONLY | os.O_CREAT), 2)

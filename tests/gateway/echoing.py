@@ -11,7 +11,7 @@ from websockets.protocol import Protocol, Side, State
 from websockets.typing import Subprotocol
 
 from gateway.cohorts import Cohort
-from gateway.connection import Connection, Handshake
+from gateway.connection import Answer, Connection, Handshake
 
 # Connections ask only whether they have a cohort; which one is their owner's business.
 SOME_COHORT = cast(Cohort, object())
@@ -50,13 +50,12 @@ class Echo:
     def answer_now(self, connection: Connection) -> None:
         """Everyone is answered at once here."""
 
-    def requested(self, connection: Connection, request: Request, head: bytes) -> bytes | None:
+    def requested(self, connection: Connection, request: Request, head: bytes) -> Answer:
         response = self.handshake().accept(request)
         if self.refuses is not None or response.status_code != 101:
-            return (self.refuses or response).serialize()
+            return Answer((self.refuses or response).serialize(), upgraded=False)
         connection.cohort = SOME_COHORT
-        connection.upgrade(response.serialize() + self.welcome)
-        return None
+        return Answer(response.serialize() + self.welcome, upgraded=True)
 
     def malformed(self, data: bytes) -> bytes:
         return b"HTTP/1.1 400 Bad Request\r\n\r\n"
