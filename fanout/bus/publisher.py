@@ -69,6 +69,19 @@ class Record:
     audit_line: bytes = b""
 
 
+def receipt_of(outcome: bytes | None) -> Receipt | None:
+    """Return what was published under the key whose outcome the store holds, None if nothing was."""
+    if outcome is None:
+        return None
+    rev, prev, digest = outcome.decode().split(" ")
+    return Receipt(int(rev), int(prev), digest, repeated=True)
+
+
+def unix_ms(seconds: int | str, micros: int | str) -> int:
+    """Return the store's answer to TIME as Unix ms."""
+    return int(seconds) * 1000 + int(micros) // 1000
+
+
 class PutBack(enum.Enum):
     """What became of an entry that was to be put back, in the script's words."""
 
@@ -93,8 +106,7 @@ class Publisher:
     async def now_ms(self) -> int:
         """Return the store's clock, Unix ms. Raises StoreUnavailable."""
         with store_errors():
-            seconds, micros = await self._redis.time()
-        return int(seconds) * 1000 + int(micros) // 1000
+            return unix_ms(*await self._redis.time())
 
     async def publish(self, publication: Publication, *, digest: str = "", record: Record | None = None) -> Receipt:
         """Append, retain and ring, once for this publication's key.
@@ -127,14 +139,13 @@ class Publisher:
         try:
             with store_errors(), tracing.span("append"):
                 history = await self._history(publication)
-                role = await connection.execute_command("ROLE")
                 try:
                     receipt = await self._run(connection, publication, digest, record, history)
                 except (ConnectionError, TimeoutError, OSError) as exc:
                     raise OutcomeUnknown(publication.key, f"the store fell silent: {exc}") from exc
             try:
                 with tracing.span("vouch"):
-                    safe = await self._vouched(connection, receipt, replicated=len(role) > 2 and bool(role[2]))
+                    safe = await self._vouched(connection, receipt)
             except (RedisError, OSError) as exc:
                 raise OutcomeUnknown(publication.key, f"the store fell silent: {exc}") from exc
         finally:
@@ -146,15 +157,6 @@ class Publisher:
                 "no synced file and no gateway vouched for it",
             )
         return receipt
-
-    async def outcome(self, key: str) -> Receipt | None:
-        """Return what was published under this key, None if nothing was. Raises StoreUnavailable."""
-        with store_errors():
-            found = await self._redis.get(keyspace.outcome(key))
-        if found is None:
-            return None
-        rev, prev, digest = found.decode().split(" ")
-        return Receipt(int(rev), int(prev), digest, repeated=True)
 
     async def put_back(self, lost: Lost) -> PutBack:
         """Restore an entry the store accepted and then lost, unless something newer may be in its way by now.
@@ -175,8 +177,10 @@ class Publisher:
     async def _history(self, publication: Publication) -> list[str]:
         """Return the retained fields that this publication turns into history."""
         with store_errors():
-            owned = await retained_fields(self._redis, publication.campaign)
-            now_ms = await self.now_ms()
+            async with self._redis.pipeline(transaction=False) as pipe:
+                fields, now = await pipe.hkeys(keyspace.RETAINED).time().execute()
+            owned = await retained_fields(self._redis, publication.campaign, fields)
+        now_ms = unix_ms(*now)
         if not owned:
             return []
         # The revision is not known yet; any newer one gives the same answer.
@@ -210,14 +214,14 @@ class Publisher:
         assert what in ("done", "repeated"), what
         return Receipt(int(answer[1]), int(answer[2]), answer[3].decode(), repeated=what == "repeated")
 
-    async def _vouched(self, connection: Commands, receipt: Receipt, *, replicated: bool) -> bool:
+    async def _vouched(self, connection: Commands, receipt: Receipt) -> bool:
         """Wait until a replica has the entry, or the file is synced, or a gateway has applied it.
 
         Both are asked at once, and the first yes counts, whatever becomes of the other: neither a replica that lags
         nor a failing question may keep what is safe from being accepted.
         """
         asking = {
-            asyncio.create_task(self._store_vouches(connection, receipt, replicated=replicated)),
+            asyncio.create_task(self._store_vouches(connection, receipt)),
             asyncio.create_task(self._gateway_vouches(receipt)),
         }
         failure: BaseException | None = None
@@ -237,16 +241,20 @@ class Publisher:
             raise failure
         return False
 
-    async def _store_vouches(self, connection: Commands, receipt: Receipt, *, replicated: bool) -> bool:
+    async def _store_vouches(self, connection: Commands, receipt: Receipt) -> bool:
         """Ask the store for a replica or for its file, which counts only where there is nobody to fail over to."""
         timeout_ms = int(self._safe_timeout_s * 1000)
+        raw = connection.connection
+        assert raw is not None
         try:
-            if replicated:
-                safe = await self._blocking(connection, receipt, "WAIT", 1, timeout_ms)
+            # What has become a replica meanwhile names its primary's port in this place, and refuses to WAIT.
+            _, _, replicas, *_ = await _asked(raw, "ROLE")
+            if replicas:
+                safe = await self._blocking(raw, receipt, "WAIT", 1, timeout_ms)
             elif has_sentinels(self._redis):
                 safe = 0  # it may have been deposed, and its file with it: somebody else has to have the entry
             else:
-                safe, _ = await self._blocking(connection, receipt, "WAITAOF", 1, 0, timeout_ms)
+                safe, _ = await self._blocking(raw, receipt, "WAITAOF", 1, 0, timeout_ms)
         except ResponseError:
             return False  # an older server, or one that keeps no file, or is no primary any more
         return int(safe) >= 1
@@ -264,18 +272,15 @@ class Publisher:
     async def _applied(self, receipt: Receipt) -> bool:
         return any(worker.bus_rev >= receipt.rev for worker in await presence.read_all(self._redis))
 
-    async def _blocking(self, connection: Commands, receipt: Receipt, *command: str | int) -> Any:
+    async def _blocking(self, raw: Any, receipt: Receipt, *command: str | int) -> Any:
         """Run WAIT or WAITAOF, which may block longer than the socket's usual patience.
 
         They vouch for this connection's own writes only. So this goes through the raw connection, which
         fails where a client would reconnect and be told "all zero of your writes are safe"; and after a
         repeated key, which wrote nothing, it writes a fence first.
         """
-        raw = connection.connection
-        assert raw is not None
         if receipt.repeated:
-            await raw.send_command("SET", keyspace.FENCE, receipt.rev)
-            await raw.read_response()
+            await _asked(raw, "SET", keyspace.FENCE, receipt.rev)
         await raw.send_command(*command)
         answer = await raw.read_response(timeout=self._safe_timeout_s + 1)
         if answer is None:
@@ -285,9 +290,15 @@ class Publisher:
         return answer
 
 
-async def retained_fields(redis: Commands, campaign: str) -> dict[str, Publication]:
-    """Return what the store retains for one campaign, by the field's name."""
-    names = [name for name in await redis.hkeys(keyspace.RETAINED) if name.split(b" ")[0] == campaign.encode()]
+async def _asked(raw: Any, *command: str | int) -> Any:
+    """Return the answer to a command on this very connection, which is not made anew if it has ended."""
+    await raw.send_command(*command)
+    return await raw.read_response()
+
+
+async def retained_fields(redis: Commands, campaign: str, fields: list[bytes]) -> dict[str, Publication]:
+    """Return what the store retains for one campaign, by the field's name, given the names of all fields."""
+    names = [name for name in fields if name.split(b" ")[0] == campaign.encode()]
     values = await redis.hmget(keyspace.RETAINED, names) if names else []
     found: dict[str, Publication] = {}
     for name, value in zip(names, values, strict=True):

@@ -141,18 +141,14 @@ class Presser:
     async def _press(self, action: Action, campaign_id: str, press: Press, change: Changer) -> CampaignView:
         not_before_ms = 0
         for _ in range(_TRIES):
-            campaign = await self._campaigns.get(campaign_id)
-            # In this order: if the key is unknown now, the record just read is from before its use. The
-            # other way round, a twin of this request could slip in between, and its effect be judged here.
-            first = await self._publisher.outcome(press.bus_key)
+            standing = await self._campaigns.standing(campaign_id, press.bus_key)
+            campaign, now_ms = standing.campaign, max(standing.now_ms, not_before_ms)
             try:
-                if first is not None:
-                    return await self._repeat(campaign, press, first)
+                if standing.first is not None:
+                    return await self._repeat(campaign, press, standing.first)
                 _check_version(press, campaign)
-                head = await self._audit.head()
-                now_ms = max(await self._publisher.now_ms(), not_before_ms)
                 changed = await change(campaign, now_ms)
-                entry = head.follow(**_told(action, press, now_ms, changed))
+                entry = standing.head.follow(**_told(action, press, now_ms, changed))
                 written = record(
                     campaign.version, changed.campaign, entry, changed.rev_field, _deadline_ms(campaign, now_ms)
                 )

@@ -37,6 +37,16 @@ class Head(Struct, frozen=True):
         return Sealed(self.hash, audit.sealed(self.hash, Entry(n=self.entries + 1, **what)))
 
 
+def ask_head(pipe: Any) -> None:
+    """Add to a pipeline, which is a transaction, the two questions that `head_of` takes the answers to."""
+    pipe.llen(keyspace.AUDIT).lindex(keyspace.AUDIT, -1)
+
+
+def head_of(entries: int, last: bytes | None) -> Head:
+    """Return where the chain ended when `ask_head`'s questions were answered."""
+    return Head(entries, audit.GENESIS if last is None else audit.hash_of(last))
+
+
 class Sealed(Struct, frozen=True):
     """An entry to be appended, and the hash that the chain must end with when it is."""
 
@@ -60,8 +70,8 @@ class AuditStore:
         """Return where the chain ends now. Raises StoreUnavailable."""
         with store_errors():
             async with self._redis.pipeline(transaction=True) as pipe:
-                entries, last = await pipe.llen(keyspace.AUDIT).lindex(keyspace.AUDIT, -1).execute()
-        return Head(entries, audit.GENESIS if last is None else audit.hash_of(last))
+                ask_head(pipe)
+                return head_of(*await pipe.execute())
 
     async def append(self, by: str, action: str, at: int, details: dict[str, Any]) -> None:
         """Note what was done to no campaign: accounts, keys.

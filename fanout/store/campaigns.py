@@ -10,14 +10,15 @@ from __future__ import annotations
 from typing import Any, Final
 
 import msgspec
+from msgspec import Struct
 from redis.asyncio import Redis
 
 from fanout import keyspace
-from fanout.bus.publisher import Record
+from fanout.bus.publisher import Receipt, Record, receipt_of, unix_ms
 from fanout.campaign import Campaign
 from fanout.connect import store_errors
 from fanout.errors import ChainMoved, NotFound, VersionConflict
-from fanout.store.audit import Sealed
+from fanout.store.audit import Head, Sealed, ask_head, head_of
 
 # The record is written before its publication has a revision, so the script leaves the revision beside it.
 REV_PREFETCH: Final = "rev:prefetch"
@@ -68,6 +69,22 @@ def with_rev(campaign: Campaign, rev_field: str, rev: int) -> Campaign:
     return campaign
 
 
+class Standing(Struct, frozen=True):
+    """All that a press is judged by, as of one instant.
+
+    Attributes:
+        campaign: As of its last change.
+        first: What was published under the press's key before, None if nothing was.
+        head: Where the audit chain ends.
+        now_ms: The store's clock, Unix ms.
+    """
+
+    campaign: Campaign
+    first: Receipt | None
+    head: Head
+    now_ms: int
+
+
 class CampaignStore:
     """Reads and writes campaign records.
 
@@ -107,9 +124,24 @@ class CampaignStore:
         """
         with store_errors():
             fields = await self._redis.hgetall(keyspace.campaign(campaign_id))
-        if b"doc" not in fields:
-            raise NotFound(f"there is no campaign {campaign_id[:80]!r}; GET /v1/campaigns lists them")
-        return _read(fields)
+        return _found(campaign_id, fields)
+
+    async def standing(self, campaign_id: str, key: str) -> Standing:
+        """Return the campaign and what else a press under this key is judged by, read in one step.
+
+        In one step because they are about each other: a key that is unknown here was not used before the record was
+        read. And a press that asks less often is with the devices sooner.
+
+        Raises:
+            NotFound: There is no campaign of this id.
+            StoreUnavailable: The store did not answer.
+        """
+        with store_errors():
+            async with self._redis.pipeline(transaction=True) as pipe:
+                pipe.hgetall(keyspace.campaign(campaign_id)).get(keyspace.outcome(key)).time()
+                ask_head(pipe)
+                fields, outcome, now, *chain = await pipe.execute()
+        return Standing(_found(campaign_id, fields), receipt_of(outcome), head_of(*chain), unix_ms(*now))
 
     async def list(self) -> list[Campaign]:
         """Return every campaign, the newest change first. Raises StoreUnavailable."""
@@ -121,6 +153,12 @@ class CampaignStore:
                 records = await pipe.execute()
         found = [_read(fields) for fields in records if b"doc" in fields]
         return sorted(found, key=lambda c: (-c.updated_ms, c.id))
+
+
+def _found(campaign_id: str, fields: dict[bytes, bytes]) -> Campaign:
+    if b"doc" not in fields:
+        raise NotFound(f"there is no campaign {campaign_id[:80]!r}; GET /v1/campaigns lists them")
+    return _read(fields)
 
 
 def _read(fields: dict[bytes, bytes]) -> Campaign:

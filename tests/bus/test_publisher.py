@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from fanout import keyspace
 from fanout.bus.entry import retained_name
 from fanout.bus.publication import Publication
-from fanout.bus.publisher import Publisher, PutBack, Record, retained_fields
+from fanout.bus.publisher import Publisher, PutBack, Record, receipt_of, retained_fields
 from fanout.bus.retained import Lost, needed
 from fanout.connect import connect
 from fanout.embedded import EmbeddedValkey
@@ -43,10 +43,10 @@ async def test_a_key_publishes_once_and_gets_the_first_answer_again(publisher: P
     assert again.repeated
     assert (again.rev, again.prev, again.digest) == (first.rev, first.prev, "asked")
     assert [p.key for p in await log_of(redis)] == ["k"]
-    outcome = await publisher.outcome("k")
+    outcome = receipt_of(await redis.get(keyspace.outcome("k")))
     assert outcome is not None
     assert (outcome.rev, outcome.prev, outcome.digest) == (first.rev, first.prev, "asked")
-    assert await publisher.outcome("unheard-of") is None
+    assert receipt_of(await redis.get(keyspace.outcome("unheard-of"))) is None
 
 
 async def test_fifty_at_once_with_one_key_make_one_entry(publisher: Publisher, redis: Redis) -> None:
@@ -84,7 +84,7 @@ async def test_what_is_published_is_what_the_log_the_doorbell_and_the_retained_s
         assert (await pubsub.get_message(timeout=5))["type"] == "subscribe"
         receipt = await publisher.publish(prefetched(key="k"))
         rung = (await pubsub.get_message(timeout=5))["data"]
-    fields = await retained_fields(redis, "cup")
+    fields = await retained_fields(redis, "cup", await redis.hkeys(keyspace.RETAINED))
     [published] = await log_of(redis)
     assert (published.rev, published.prev, published.key) == (receipt.rev, receipt.prev, "k")
     assert fields == {f"cup {receipt.rev}": published}
@@ -233,11 +233,11 @@ async def test_a_stopped_store_is_unavailable_and_nothing_was_changed(valkey: Em
     key = a_key()
     with pytest.raises(StoreUnavailable):
         await publisher.publish(prefetched(key=key))
-    for ask in (publisher.now_ms, lambda: publisher.outcome(key), lambda: publisher.put_back(Lost(prefetched(), []))):
+    for ask in (publisher.now_ms, lambda: publisher.put_back(Lost(prefetched(), []))):
         with pytest.raises(StoreUnavailable):
             await ask()
     valkey.start()
-    assert await publisher.outcome(key) is None
+    assert await redis.get(keyspace.outcome(key)) is None
     assert [p.key for p in await log_of(redis)] == ["before"]
     await redis.aclose()
 

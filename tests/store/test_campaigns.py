@@ -133,6 +133,32 @@ async def test_a_record_learns_its_revision_from_the_log_and_forgets_it_with_a_c
     assert stored.version == 3
 
 
+async def test_what_a_press_is_judged_by_is_read_in_one_step(redis: Redis) -> None:
+    store, publisher = CampaignStore(redis), Publisher(redis)
+    await create(redis, campaign())
+    before_ms = await publisher.now_ms()
+    fresh = await store.standing("cup-final", "k")
+    assert fresh.campaign == campaign()
+    assert fresh.first is None
+    assert fresh.head == await AuditStore(redis).head()
+    assert before_ms <= fresh.now_ms <= await publisher.now_ms()
+
+    closed = lifecycle.closed(fresh.campaign, fresh.now_ms)
+    entry = fresh.head.follow(at=1, by="mia", action="close", campaign=closed.id, version=closed.version)
+    receipt = await publisher.publish(
+        Closed(campaign=closed.id, topic="sport", key="k"), digest="asked", record=record(1, closed, entry)
+    )
+    used = await store.standing("cup-final", "k")
+    assert used.first is not None
+    assert (used.first.rev, used.first.digest, used.first.repeated) == (receipt.rev, "asked", True)
+    assert used.campaign.phase is lifecycle.Phase.CLOSED
+    assert used.head.entries == 2
+    assert used.head == await AuditStore(redis).head()
+    assert (await store.standing("cup-final", "another")).first is None
+    with pytest.raises(NotFound):
+        await store.standing("no-such", "k")
+
+
 async def test_a_revision_that_is_known_is_not_overwritten_by_the_one_of_what_was_cancelled() -> None:
     begun = campaign(activation=Activation(17, "live", 5, 0), prefetch=PrefetchPlan(16, 4, 0))
     assert with_rev(begun, REV_ACTIVATE, 99) == begun
@@ -145,7 +171,12 @@ async def test_a_store_that_is_gone_says_so_in_our_words(valkey: EmbeddedValkey)
     store = CampaignStore(client)
     await create(client, campaign())
     valkey.kill()
-    for read in (store.get("cup-final"), store.list(), create(client, campaign("other"))):
+    for read in (
+        store.get("cup-final"),
+        store.standing("cup-final", "k"),
+        store.list(),
+        create(client, campaign("other")),
+    ):
         with pytest.raises(StoreUnavailable):
             await read
     valkey.start()
@@ -158,5 +189,6 @@ async def test_a_half_written_record_is_no_campaign(redis: Redis) -> None:
     await redis.hset(keyspace.campaign("ghost"), "version", "1")
     store = CampaignStore(redis)
     assert await store.list() == []
-    with pytest.raises(NotFound):
-        await store.get("ghost")
+    for read in (store.get("ghost"), store.standing("ghost", "k")):
+        with pytest.raises(NotFound):
+            await read
