@@ -52,6 +52,9 @@ MESSAGE_BYTES_MAX: Final = 4096
 TO_DEVICE_BYTES_MAX: Final = 2 * 1024 * 1024
 # Bundle digests listed in ?have=; a device caches a handful, and 64 hex digits each fill the URL.
 HAVE_MAX: Final = 32
+# How long before its instant an activation may be reported: far more than an honest device's clock is ahead, for it
+# goes by its gateway's.
+REPORT_AHEAD_MS_MAX: Final = 2_000
 
 # --- The bus.
 # Publications kept in the log: at a few a second the last hour, in practice weeks of editorial work.

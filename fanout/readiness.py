@@ -129,7 +129,7 @@ def readiness(campaign: Campaign, records: Sequence[WorkerRecord], now_ms: int) 
     groups = _groups(campaign, gauges)
     total = _sum(groups)
     acting = [gauge for gauge in gauges if activate_rev and gauge.activate_rev == activate_rev]
-    newest_rev = max((gauge.activate_rev for gauge in gauges), default=0)
+    newest_rev = max((max(gauge.activate_rev, gauge.newest_rev) for gauge in gauges), default=0)
     share = campaign.activation.share if campaign.activation else 0.0
     return Readiness(
         campaign=campaign.id,

@@ -2,7 +2,8 @@
 
 A connection keeps three bitmasks; each open campaign owns one bit in each. Here are the counts by cohort, so
 that a disconnect takes away exactly what the connection had added. What the bits mean is always the newest
-prefetch and the newest activation: when one is published, its bit is cleared on every connection.
+prefetch and the newest activation that has begun: then its bit is cleared on every connection. Until an armed
+activation begins, what is counted is whom the one before it has reached, for a cancel leaves that one standing.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from hdrh.histogram import HdrHistogram
 
 from fanout.bus.presence import LAG_MS_MAX, CampaignGauge, Group, lag_histogram
 from fanout.bus.publication import Activated, Closed, Prefetched, Publication, variant_for
+from fanout.limits import REPORT_AHEAD_MS_MAX
 from fanout.wire import Report
 from gateway import metrics
 from gateway.cohorts import Cohort, Cohorts
@@ -25,17 +27,20 @@ class Track:
     Attributes:
         bit: Its place in the connections' masks, as a mask with one bit set.
         ready: How many members of each cohort hold the newest prefetch's bundle.
-        active: How many members of each cohort have acted on the newest activation.
+        active: How many members of each cohort have acted on the newest activation that has begun.
+        activate_rev: Of that activation, 0 before the first.
+        armed: A newer one, which has not begun.
         failed: Connections that have reported a failure since the newest activation or prefetch.
     """
 
-    __slots__ = ("activate_rev", "active", "bit", "failed", "flip_lag", "prefetch", "ready", "topic")
+    __slots__ = ("activate_rev", "active", "armed", "bit", "failed", "flip_lag", "prefetch", "ready", "topic")
 
     def __init__(self, topic: str, bit: int) -> None:
         self.topic = topic
         self.bit = bit
         self.prefetch: Prefetched | None = None
         self.activate_rev = 0
+        self.armed: Activated | None = None
         self.ready: dict[Cohort, int] = {}
         self.active: dict[Cohort, int] = {}
         self.failed = 0
@@ -54,10 +59,12 @@ class Reports:
 
     Args:
         cohorts: Whose members are counted.
+        now_ms: The store's clock, which instants are on.
     """
 
-    def __init__(self, cohorts: Cohorts) -> None:
+    def __init__(self, cohorts: Cohorts, now_ms: Callable[[], int]) -> None:
         self._cohorts = cohorts
+        self._now_ms = now_ms
         self._tracks: dict[str, Track] = {}
 
     def published(self, publication: Publication) -> None:
@@ -72,11 +79,23 @@ class Reports:
         if isinstance(publication, Prefetched):
             self._clear(track, ready=True, active=False)
             track.prefetch = publication
-        elif isinstance(publication, Activated):
-            self._clear(track, ready=False, active=True)
-            track.activate_rev = publication.rev
-            # Not another one: histograms refer to themselves, and would lie about until the next collection.
-            track.flip_lag.reset()
+        else:
+            # What had begun by then stands, and what had not is struck or superseded (`fanout.arming`).
+            self._begin_due(track, publication.rev)
+            track.armed = publication if isinstance(publication, Activated) else None
+            self._begin_due(track, self._now_ms())
+
+    def _begin_due(self, track: Track, now_ms: int) -> None:
+        """Count the armed activation if its instant has come."""
+        if track.armed is not None and track.armed.at <= now_ms:
+            self._begin(track, track.armed.rev)
+
+    def _begin(self, track: Track, rev: int) -> None:
+        """Count an activation from now on, and the one before it no more."""
+        self._clear(track, ready=False, active=True)
+        track.activate_rev, track.armed = rev, None
+        # Not another one: histograms refer to themselves, and would lie about until the next collection.
+        track.flip_lag.reset()
 
     def _free_bit(self) -> int:
         used = sum(track.bit for track in self._tracks.values())
@@ -108,7 +127,11 @@ class Reports:
         # A report about another topic's campaign would set a bit that nothing ever clears.
         if track is None or cohort is None or track.topic not in cohort.topics or not report.rev:
             metrics.STALE_REPORTS.inc()
-        elif report.kind == "active" and report.rev == track.activate_rev:
+            return
+        if track.armed is not None and report.rev == track.armed.rev:
+            # Devices speak of it from their slot on, and whose clock is ahead of ours is the first.
+            self._begin_due(track, self._now_ms() + REPORT_AHEAD_MS_MAX)
+        if report.kind == "active" and report.rev == track.activate_rev:
             if not connection.active & track.bit:
                 connection.active |= track.bit
                 track.active[cohort] = track.active.get(cohort, 0) + 1
@@ -176,11 +199,15 @@ class Reports:
 
     def gauges(self, attr_names: tuple[str, ...]) -> dict[str, CampaignGauge]:
         """Return every campaign's figures, grouped by these attributes."""
+        now_ms = self._now_ms()
+        for track in self._tracks.values():
+            self._begin_due(track, now_ms)
         return {
             campaign: CampaignGauge(
                 prefetch_rev=_rev(track.prefetch),
                 activate_rev=track.activate_rev,
                 groups=self._groups(track, attr_names),
+                newest_rev=track.armed.rev if track.armed is not None else track.activate_rev,
                 failed=track.failed,
                 flip_lag=_text(track.flip_lag.encode()) if track.flip_lag.get_total_count() else "",
             )

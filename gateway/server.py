@@ -103,7 +103,7 @@ class Server:
             self._door.recognise, self._judge, self._answer, soon, config.handshake_bytes_max
         )
         self.cohorts = Cohorts(config.cohorts_max)
-        self.reports = Reports(self.cohorts)
+        self.reports = Reports(self.cohorts, reader.now_ms)
         self.broadcaster = Broadcaster(self.cohorts, config, reader.now_ms, self._superseded)
         self._wheel = Wheel(self.cohorts, config, reader.now_ms)
         self._snapshots = Snapshots(

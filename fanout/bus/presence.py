@@ -45,7 +45,10 @@ class CampaignGauge(Struct, frozen=True):
 
     Attributes:
         prefetch_rev: The revision ``ready`` is about, 0 before the first prefetch.
-        activate_rev: The revision ``active`` and ``flip_lag`` are about, 0 before the first activation.
+        activate_rev: The revision ``active`` and ``flip_lag`` are about: of the newest activation that has begun, 0
+            before the first.
+        newest_rev: Of the newest activation the worker knows of, begun or only armed; 0 from one of a version that
+            counted each from its publication on.
         failed: Devices that reported they could not, since that revision.
         flip_lag: HdrHistogram (base64) of milliseconds between slot and flip.
     """
@@ -55,6 +58,7 @@ class CampaignGauge(Struct, frozen=True):
     groups: list[Group]
     failed: int = 0
     flip_lag: str = ""
+    newest_rev: int = 0
 
 
 class WorkerRecord(Struct, frozen=True, kw_only=True):

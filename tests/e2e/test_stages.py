@@ -31,6 +31,24 @@ async def test_a_cancelled_activation_flips_nobody_and_the_next_one_flips_everyo
             crowd.assert_each_once(second)
 
 
+async def test_who_shows_a_stage_is_still_counted_after_the_next_one_was_armed_and_cancelled() -> None:
+    async with product() as made:
+        await made.create()
+        async with swarm(made, DEVICES) as crowd:
+            await made.press("prefetch", window_s=0)
+            await made.counted(ready=DEVICES)
+            shown = (await made.press("activate", stage="upcoming", window_s=0.2))["activation"]
+            await made.counted(active=DEVICES)
+            armed = (await made.press("activate", stage="live", window_s=0.2, in_s=60))["activation"]
+            await until(lambda: crowd.knows(armed["rev"]), "the arming")
+            await made.counted(active=0)
+            cancelled = await made.press("cancel")
+            await until(lambda: crowd.knows(cancelled["rev"]), "the cancel")
+            found = await made.counted(active=DEVICES)
+            assert (found["activate_rev"], found["ahead_rev"]) == (shown["rev"], 0)
+            assert crowd.shows() == {"upcoming"}
+
+
 async def test_an_event_that_moves_flips_everyone_once_at_the_new_instant() -> None:
     async with product() as made:
         await made.create()

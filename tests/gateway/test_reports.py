@@ -12,6 +12,7 @@ from support.stack import activated, bundle, prefetched
 from fanout import wire
 from fanout.bus.presence import merged_lag
 from fanout.bus.publication import Cancelled, Closed, Publication, Variant
+from fanout.limits import REPORT_AHEAD_MS_MAX
 from gateway.cohorts import Cohort, Cohorts, TooManyCohorts
 from gateway.connection import Connection
 from gateway.reports import Reports
@@ -28,12 +29,13 @@ class Ledger(RuleBasedStateMachine):
     @initialize()
     def start(self) -> None:
         self.cohorts = Cohorts(12)
-        self.reports = Reports(self.cohorts)
+        self.reports = Reports(self.cohorts, lambda: self.rev)
         self.here: list[Connection] = []
         self.rev = 100
         self.open: set[str] = set()
         self.prefetch: dict[str, tuple[int, str]] = {}  # campaign: revision, digest
         self.activation: dict[str, int] = {}
+        self.armed: dict[str, tuple[int, int]] = {}  # campaign: revision, instant
         self.ready: set[tuple[Connection, str]] = set()
         self.active: set[tuple[Connection, str]] = set()
         self.failed: set[tuple[Connection, str]] = set()
@@ -41,7 +43,7 @@ class Ledger(RuleBasedStateMachine):
         # An evening under way: chance alone would spend most of its steps on getting there.
         for campaign in TOPIC_OF:
             self.prefetches(campaign, CONTENTS[0])
-            self.activates(campaign)
+            self.activates(campaign, 0)
         for topics in ("t", "u", "v", "tu", "tuv"):
             self.connect(frozenset(topics), "p", set())
 
@@ -115,25 +117,54 @@ class Ledger(RuleBasedStateMachine):
         campaign=campaigns | st.just("unknown"),
         stale=st.booleans(),
         via=st.sampled_from(["cache", "resume"]),
+        armed=st.booleans(),
     )
-    def says_active(self, number: int, campaign: str, stale: bool, via: wire.Via) -> None:
+    def says_active(self, number: int, campaign: str, stale: bool, via: wire.Via, armed: bool) -> None:
         if connection := self.pick(number):
-            rev = self.activation.get(campaign, 0)
+            rev = self.spoken_of(connection, campaign, armed and not stale)
             report = wire.Report(campaign, max(0, rev - stale), "active", ms=2**60, via=via)
             self.reports.reported(connection, report)
-            if rev and not stale and TOPIC_OF[campaign] in self.topics(connection):
+            if self.counts(connection, campaign, rev, stale):
                 if (connection, campaign) not in self.active and via != "resume":
                     self.flips[campaign] = self.flips.get(campaign, 0) + 1
                 self.active.add((connection, campaign))
 
-    @rule(number=who, campaign=heard_of, stale=st.booleans(), which=st.sampled_from(["prefetch", "activation"]))
-    def says_failed(self, number: int, campaign: str, stale: bool, which: str) -> None:
+    @rule(
+        number=who,
+        campaign=heard_of,
+        stale=st.booleans(),
+        which=st.sampled_from(["prefetch", "activation"]),
+        armed=st.booleans(),
+    )
+    def says_failed(self, number: int, campaign: str, stale: bool, which: str, armed: bool) -> None:
         if connection := self.pick(number):
-            known = self.prefetch.get(campaign, (0, ""))[0], self.activation.get(campaign, 0)
-            rev = known[which == "activation"]
+            rev = self.prefetch.get(campaign, (0, ""))[0]
+            if which == "activation":
+                rev = self.spoken_of(connection, campaign, armed and not stale)
             self.reports.reported(connection, wire.Report(campaign, max(0, rev - stale), "failed"))
-            if rev and not stale and TOPIC_OF[campaign] in self.topics(connection):
+            if self.counts(connection, campaign, rev, stale, self.prefetch.get(campaign, (0, ""))[0]):
                 self.failed.add((connection, campaign))
+
+    def spoken_of(self, connection: Connection, campaign: str, armed: bool) -> int:
+        """Return the revision of what a device says to have done: what it is armed with, or what has begun.
+
+        The first that speaks of it shows that it has begun, unless that cannot be.
+        """
+        if not armed or campaign not in self.armed:
+            return self.activation.get(campaign, 0)
+        rev, at = self.armed[campaign]
+        if at <= self.rev + REPORT_AHEAD_MS_MAX and TOPIC_OF[campaign] in self.topics(connection):
+            self.begins(campaign)
+        return rev
+
+    def counts(self, connection: Connection, campaign: str, rev: int, stale: bool, *others: int) -> bool:
+        """Tell whether a report of this revision is to be counted."""
+        standing = (self.activation.get(campaign, 0), *others)
+        return bool(rev) and not stale and rev in standing and TOPIC_OF[campaign] in self.topics(connection)
+
+    @rule(ms=st.sampled_from([400, 6000]))
+    def time_passes(self, ms: int) -> None:
+        self.rev += ms
 
     @rule()
     def sweep(self) -> None:
@@ -158,16 +189,29 @@ class Ledger(RuleBasedStateMachine):
         self.forget(campaign, self.ready)
         self.forget(campaign, self.failed)
 
-    @rule(campaign=campaigns)
-    def activates(self, campaign: str) -> None:
-        self.activation[campaign] = self.publish(activated(campaign, topic=TOPIC_OF[campaign]))
-        self.forget(campaign, self.active)
-        self.forget(campaign, self.failed)
-        self.flips[campaign] = 0
+    @rule(campaign=campaigns, ahead_ms=st.sampled_from([0, 500, 5000]))
+    def activates(self, campaign: str, ahead_ms: int) -> None:
+        at = self.rev + 10 + ahead_ms
+        rev = self.publish(activated(campaign, topic=TOPIC_OF[campaign], at=at))
+        self.begins_if_due(campaign)
+        self.armed[campaign] = rev, at
+        self.begins_if_due(campaign)
 
     @rule(campaign=campaigns)
     def cancels(self, campaign: str) -> None:
         self.publish(Cancelled(campaign=campaign, topic=TOPIC_OF[campaign]))
+        self.begins_if_due(campaign)
+        self.armed.pop(campaign, None)
+
+    def begins_if_due(self, campaign: str) -> None:
+        if campaign in self.armed and self.armed[campaign][1] <= self.rev:
+            self.begins(campaign)
+
+    def begins(self, campaign: str) -> None:
+        self.activation[campaign], _ = self.armed.pop(campaign)
+        self.forget(campaign, self.active)
+        self.forget(campaign, self.failed)
+        self.flips[campaign] = 0
 
     @rule(campaign=campaigns)
     def closes(self, campaign: str) -> None:
@@ -175,6 +219,7 @@ class Ledger(RuleBasedStateMachine):
         self.open.discard(campaign)
         self.prefetch.pop(campaign, None)
         self.activation.pop(campaign, None)
+        self.armed.pop(campaign, None)
         self.forget(campaign, self.ready)
         self.forget(campaign, self.active)
         self.forget(campaign, self.failed)
@@ -186,6 +231,8 @@ class Ledger(RuleBasedStateMachine):
     def the_ledger_shows_exactly_what_was_reported(self) -> None:
         if not hasattr(self, "reports"):
             return
+        for campaign in self.open:
+            self.begins_if_due(campaign)
         gauges = self.reports.gauges(("platform",))
         assert set(gauges) == self.open
         for campaign, gauge in gauges.items():
@@ -199,6 +246,7 @@ class Ledger(RuleBasedStateMachine):
                 assert 0 <= group.active <= group.connected
             assert gauge.prefetch_rev == self.prefetch.get(campaign, (0, ""))[0]
             assert gauge.activate_rev == self.activation.get(campaign, 0)
+            assert gauge.newest_rev == self.armed.get(campaign, (gauge.activate_rev, 0))[0]
             assert merged_lag([gauge.flip_lag]).get_total_count() == self.flips.get(campaign, 0)
         for connection in self.here:
             digests = {self.prefetch[campaign][1] for c, campaign in self.ready if c is connection}
