@@ -57,6 +57,11 @@ async def _cautioned(call: Call, view: CampaignView, plan: PrefetchPlan | Activa
     return campaign_answer(msgspec.structs.replace(view, warnings=warnings))
 
 
+async def moved_answer(call: Call, view: CampaignView) -> Response:
+    """Dress a campaign whose event was moved, whoever moved it."""
+    return await _cautioned(call, view, view.schedule or view.activation)
+
+
 async def list(call: Call) -> Response:
     """Answer with every campaign."""
     return _json(CampaignList(await call.services.watch.campaigns()))
@@ -123,8 +128,7 @@ async def unschedule(call: Call) -> Response:
 
 async def move(call: Call) -> Response:
     """Put the event at another time."""
-    view = await call.services.actions.move(call.campaign_id, call.body, call.press)
-    return await _cautioned(call, view, view.schedule or view.activation)
+    return await moved_answer(call, await call.services.actions.move(call.campaign_id, call.body, call.press))
 
 
 async def forecast(call: Call) -> Response:

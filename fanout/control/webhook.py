@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from fanout.control import bodies, idempotency
-from fanout.control.handlers import Call, campaign_answer
+from fanout.control.handlers import Call, moved_answer
 from fanout.control.pressing import Press
 from fanout.control.problems import Problem
 from fanout.control.requests import EventMoved, MoveRequest
@@ -64,7 +64,7 @@ async def event(call: Call) -> Response:
     press = Press(WEBHOOK, sent_id, digest)
 
     async def move() -> Response:
-        return campaign_answer(await services.actions.move(body.campaign, MoveRequest(at=body.at), press))
+        return await moved_answer(call, await services.actions.move(body.campaign, MoveRequest(at=body.at), press))
 
     return await idempotency.once(services.replies, WEBHOOK, sent_id, digest, move)
 

@@ -69,6 +69,18 @@ async def test_a_signed_call_moves_what_is_armed_once(api: Api, redis: Redis, pr
     assert (await hook(api, {**body, "at": at})).status_code == 422, "another body under the same id"
 
 
+async def test_whoever_moves_the_event_by_a_call_is_warned_as_by_the_button(api: Api, present: Present) -> None:
+    at = await armed_in_an_hour(api, present)
+    assert (await hook(api, {"campaign": "cup", "at": at + 60_000})).json()["warnings"] == []
+    await api.create("second")
+    plan = {"stage": "live", "window_s": 20, "at": at + 3_600_000, "prefetch_at": at, "prefetch_window_s": 600}
+    assert (await api.post("/v1/campaigns/second/schedule", plan)).status_code == 200
+    beside = {"campaign": "cup", "at": plan["at"]}
+    (warning,) = (await hook(api, beside, message_id="msg_2")).json()["warnings"]
+    assert "Campaign second is scheduled on the same topic" in warning
+    assert (await api.post("/v1/campaigns/cup/move", {"at": plan["at"]})).json()["warnings"] == [warning]
+
+
 @pytest.mark.parametrize(
     ("how", "words"),
     [
