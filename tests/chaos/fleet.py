@@ -33,8 +33,8 @@ Look = tuple[str, str | None]
 class _Publisher(Publisher):
     """The real one, which asks one after the other, without an event loop."""
 
-    async def _vouched(self, connection: Commands, receipt: Receipt, *, replicated: bool) -> bool:
-        by_store = await self._store_vouches(connection, receipt, replicated=replicated)
+    async def _vouched(self, connection: Commands, receipt: Receipt) -> bool:
+        by_store = await self._store_vouches(connection, receipt)
         return by_store or await self._applied(receipt)
 
 

@@ -132,31 +132,39 @@ class SimulatedStore:
         self.replicate()
 
 
-class _Reload:
-    """The one transaction there is: a reader's, which asks for the clock, the newest entry and what is retained."""
+class _Pipeline:
+    """Commands that are sent together: a reader's for a reload, a publisher's for its history."""
 
     def __init__(self, store: SimulatedStore, reach: Callable[[], Data]) -> None:
         self._store = store
         self._reach = reach
+        self._asked: list[Callable[[Data], Any]] = []
 
-    async def __aenter__(self) -> _Reload:
+    async def __aenter__(self) -> _Pipeline:
         return self
 
     async def __aexit__(self, *_: object) -> None:
         """Nothing to leave."""
 
-    def time(self) -> None:
-        """Queued."""
+    def _ask(self, answer: Callable[[Data], Any]) -> _Pipeline:
+        self._asked.append(answer)
+        return self
 
-    def xrevrange(self, name: str, *, count: int) -> None:
-        """Queued."""
+    def time(self) -> _Pipeline:
+        return self._ask(lambda data: self._store.time())
 
-    def hgetall(self, name: str) -> None:
-        """Queued."""
+    def xrevrange(self, name: str, *, count: int) -> _Pipeline:
+        return self._ask(lambda data: [stream_entry(*one) for one in data.log[: -count - 1 : -1]])
 
-    async def execute(self) -> tuple[tuple[int, int], list[Entry], dict[bytes, bytes]]:
+    def hkeys(self, name: str) -> _Pipeline:
+        return self._ask(lambda data: list(data.retained))
+
+    def hgetall(self, name: str) -> _Pipeline:
+        return self._ask(lambda data: dict(data.retained))
+
+    async def execute(self) -> list[Any]:
         data = self._reach()
-        return self._store.time(), [stream_entry(*one) for one in data.log[-1:]], dict(data.retained)
+        return [answer(data) for answer in self._asked]
 
 
 class Client:
@@ -185,8 +193,8 @@ class Client:
         low = int(min.split("-")[0])
         return [stream_entry(rev, fields) for rev, fields in self._reach().log if rev >= low][:count]
 
-    def pipeline(self, *, transaction: bool) -> _Reload:
-        return _Reload(self._store, self._reach)
+    def pipeline(self, *, transaction: bool) -> _Pipeline:
+        return _Pipeline(self._store, self._reach)
 
     # --- What publishers say.
 
@@ -202,9 +210,6 @@ class Client:
     async def time(self) -> tuple[int, int]:
         self._reach()
         return self._store.time()
-
-    async def hkeys(self, name: str) -> list[bytes]:
-        return list(self._reach().retained)
 
     async def hmget(self, name: str, names: list[bytes]) -> list[bytes | None]:
         return [self._reach().retained.get(one) for one in names]
@@ -227,14 +232,11 @@ class Client:
     async def aclose(self) -> None:
         """Nothing to close."""
 
-    async def execute_command(self, *words: str) -> list[Any]:
-        assert words == ("ROLE",)
-        self._reach()
-        return [b"master", 0, []]
-
     async def send_command(self, *words: str | int) -> None:
         self._said = str(words[0])
 
-    async def read_response(self, timeout: float = 0) -> list[int]:
+    async def read_response(self, timeout: float = 0) -> list[Any]:
         self._reach()
+        if self._said == "ROLE":
+            return [b"master", 0, []]
         return [int(self._said == "WAITAOF" and self._store.vouch()), 0]
