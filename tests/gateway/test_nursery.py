@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import websockets
 from support.stack import ROOT, Stack, connecting, receive, stack
-from support.waiting import until
+from support.waiting import PATIENCE_S, until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -125,7 +125,8 @@ async def test_a_nursery_that_is_killed_takes_its_workers_along_and_is_replaced(
 
 
 async def test_nobody_outlives_a_supervisor_that_is_killed() -> None:
-    async with stack(workers=2) as s:
+    # Who leaves takes its record away, but does not wait for a store that is silent for longer than this.
+    async with stack(workers=2, probe_timeout_s=PATIENCE_S) as s:
         nursery, pids = await all_of(s, 2)
         assert s.gateway is not None
         s.gateway.process.kill()

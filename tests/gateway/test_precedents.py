@@ -183,7 +183,9 @@ def mutant(lines: Lines, changes: list[tuple[str, int, str]]) -> Lines:
         elif kind == "*":
             lines.append(lines[at])
         elif kind == "~":
-            lines[at] = lines[at].replace(": ", (":", ":  ", " : ")[len(piece) % 3]).swapcase()
+            spaced = lines[at].replace(": ", (":", ":  ", " : ")[len(piece) % 3])
+            # Of bytes it swaps the case of ASCII alone; a text's would make letters that are not Latin-1.
+            lines[at] = spaced.encode("latin-1").swapcase().decode("latin-1")
     return lines
 
 

@@ -34,6 +34,8 @@ async def gateway() -> AsyncIterator[Stack]:
         "tcp_send_buffer_bytes": SEND_BUFFER_BYTES,
         # None while a test lasts, however slow the machine: what comes next is what was published.
         "beacon_s": 100.0,
+        # Nor is anybody cut off before it has read on: until then most of what it is to find waits in the gateway.
+        "close_timeout_s": 100.0,
     }
     async with stack(workers=1, **settings) as s:
         yield s

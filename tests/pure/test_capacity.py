@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 import msgspec
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 import loadtest.capacity
@@ -28,7 +28,8 @@ from gateway.config import GatewayConfig
 COSTS = Costs()
 USUAL = Plan(workers=2, processes=2, connections_max=100_000, admit_per_s=4_000)
 
-_numbers = st.one_of(st.none(), st.integers(0, 10**7), st.integers(0, 2**45), st.just(UNLIMITED))
+_known = st.one_of(st.integers(0, 10**7), st.integers(0, 2**45), st.just(UNLIMITED))
+_numbers = st.one_of(st.none(), _known)
 LIMITS = st.builds(
     Limits,
     **{
@@ -74,13 +75,13 @@ def total(quantity: Quantity) -> int:
     return quantity.total
 
 
-@given(LIMITS, PLANS, st.booleans(), st.sampled_from((*RISING, *FALLING)), st.integers(1, 2**40))
+@given(LIMITS, PLANS, st.booleans(), st.sampled_from((*RISING, *FALLING)), _known, st.integers(1, 2**40))
 def test_more_of_a_limit_never_allows_less_and_more_in_use_never_more(
-    limits: Limits, plan: Plan, with_swarm: bool, name: str, more: int
+    limits: Limits, plan: Plan, with_swarm: bool, name: str, otherwise: int, more: int
 ) -> None:
-    value = getattr(limits, name)
-    assume(value is not None)
-    raised = msgspec.structs.replace(limits, **{name: value + more})
+    if getattr(limits, name) is None:
+        limits = msgspec.structs.replace(limits, **{name: otherwise})
+    raised = msgspec.structs.replace(limits, **{name: getattr(limits, name) + more})
     for before, after in zip(
         quantities(limits, plan, with_swarm=with_swarm), quantities(raised, plan, with_swarm=with_swarm), strict=True
     ):
@@ -101,11 +102,12 @@ def test_changing_the_limit_that_binds_changes_the_total(limits: Limits, plan: P
     for place, quantity in enumerate(quantities(limits, plan, with_swarm=with_swarm)):
         binding, amount = quantity.binding, total(quantity) + 1
         assert binding is not None
-        assume(binding.limit != "workers")
+        # Left out rather than assumed away, or most of what is drawn is thrown away for one quantity of three.
+        if binding.limit == "workers" or (binding.limit == "ports" and not limits.source_addresses):
+            continue
         need = binding.needed(amount)
         if binding.limit in FIELDS:
             shared = limits.source_addresses or 1 if binding.limit == "ports" else 1
-            assume(not (binding.limit == "ports" and not limits.source_addresses))
             raised, changed = msgspec.structs.replace(limits, **{FIELDS[binding.limit]: -(-need // shared)}), plan
         else:
             raised, changed = limits, msgspec.structs.replace(plan, **{binding.limit: need})
