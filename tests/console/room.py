@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from urllib.parse import urlsplit
 
 import pytest
 from argon2 import PasswordHasher
-from playwright.async_api import Browser, Locator, Page, expect
+from playwright.async_api import Browser, Locator, Page, Route, expect
 from support.browser import PATIENCE_MS, chromium
+from support.ports import reserved_ports
 from support.product import ControlProcess, Product
 from support.stack import Stack, stack
 from support.waiting import until
@@ -62,7 +63,7 @@ class Room:
 
     def start(self) -> None:
         """Start it again where it was."""
-        self._control = ControlProcess(*self._options, "--port", str(urlsplit(self.url).port))
+        self._control = ControlProcess(*self._options)
 
     def stop(self) -> None:
         """End it in good order."""
@@ -84,7 +85,10 @@ async def room(chrome: Browser, *, open_console: bool = True, **people: Role) ->
         for name, role in people.items():
             await accounts.create(name, role, PASSWORD)
         key = await KeyStore(running.redis).create("tests", Role.ADMIN)
-        options = ("--redis-url", running.valkey.url, *(("--open-console",) if open_console else ()))
+        # Its own, so that it can come back where it was.
+        [port] = ends.enter_context(reserved_ports(1))
+        words = ("--redis-url", running.valkey.url, "--port", str(port))
+        options = (*words, *(("--open-console",) if open_console else ()))
         made = Room(running, options, key, chrome)
         ends.callback(made.stop)
         ends.enter_context(made.product.api)
@@ -100,8 +104,8 @@ async def sign_in(page: Page, name: str, path: str = "/campaigns") -> None:
     await page.wait_for_url(f"**{path}")
 
 
-async def hold(page: Page, button: Locator) -> None:
-    """Hold a button with the pointer until its press has been sent."""
+async def take_hold(page: Page, button: Locator) -> None:
+    """Begin to hold a button with the pointer."""
     await button.scroll_into_view_if_needed()
     touched = await button.evaluate_handle(_TOUCHED)
 
@@ -113,8 +117,25 @@ async def hold(page: Page, button: Locator) -> None:
         return bool(await touched.evaluate("touched => touched.yes"))
 
     await until(down, "the pointer on the button")
+
+
+async def hold(page: Page, button: Locator) -> None:
+    """Hold a button with the pointer until its press has been sent."""
+    await take_hold(page, button)
     await expect(button).not_to_have_class(re.compile("holding"))
     await page.mouse.up()
+
+
+async def keep_back(page: Page, path: str) -> asyncio.Event:
+    """Keep back what the page sends there, until this is set."""
+    let_go = asyncio.Event()
+
+    async def later(route: Route) -> None:
+        await let_go.wait()
+        await route.continue_()
+
+    await page.route(path, later)
+    return let_go
 
 
 async def fill(page: Page, form: str, **values: str) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 import httpx
 import pytest
 from redis.asyncio import Redis
+from support.patient import redis
+from support.waiting import PATIENCE_S
 
 from fanout.bus import presence
 from fanout.bus.presence import CampaignGauge, Group, WorkerRecord
@@ -18,6 +20,8 @@ from fanout.control.config import ControlConfig
 from fanout.control.http import create_app
 from fanout.roles import Role
 from fanout.store.keys import KeyStore
+
+__all__ = ["redis"]
 
 STAGES = ["upcoming", "live", "ended"]
 
@@ -89,7 +93,7 @@ Present = Callable[..., Awaitable[None]]
 
 @pytest.fixture
 def config() -> ControlConfig:
-    return ControlConfig()
+    return ControlConfig(safe_timeout_s=PATIENCE_S)
 
 
 @pytest.fixture
@@ -102,8 +106,12 @@ async def api(redis: Redis, config: ControlConfig) -> AsyncIterator[Api]:
 
 
 @pytest.fixture
-def present(redis: Redis) -> Present:
-    """Write a worker's record: so many devices of a campaign, so many of them ready."""
+def present(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> Present:
+    """Write a worker's record: so many devices of a campaign, so many of them ready.
+
+    A gateway writes its record anew every second, and one that is written once has to last as long as the test.
+    """
+    monkeypatch.setattr(presence, "TTL_S", 3600.0)
 
     async def write(
         connected: int = 100,

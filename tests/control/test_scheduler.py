@@ -12,6 +12,7 @@ from support.waiting import until
 
 from fanout import keyspace
 from fanout.bus.publication import Activated, Prefetched
+from fanout.bus.publisher import Publisher
 from fanout.bus.tasks import until_ended
 from fanout.control.config import ControlConfig
 from fanout.control.services import Services
@@ -20,9 +21,27 @@ from .conftest import Api, Present
 from .test_campaigns import published
 
 QUICK = ControlConfig(tick_s=0.05, lease_s=0.5)
+HOUR_S = 3600.0
 
 Replica = Callable[[], asyncio.Task[None]]
 Tick = Callable[[], Awaitable[None]]
+Pass = Callable[[float], None]
+
+
+@pytest.fixture
+def passes(monkeypatch: pytest.MonkeyPatch) -> Pass:
+    """Let so many seconds pass at once for every control plane, so that no step is due within a few of ours."""
+    now_ms, passed_ms = Publisher.now_ms, 0
+
+    async def later_ms(publisher: Publisher) -> int:
+        return await now_ms(publisher) + passed_ms
+
+    def let_pass(seconds: float) -> None:
+        nonlocal passed_ms
+        passed_ms += int(seconds * 1000)
+
+    monkeypatch.setattr(Publisher, "now_ms", later_ms)
+    return let_pass
 
 
 @pytest.fixture
@@ -77,17 +96,19 @@ async def phase(api: Api) -> str:
 
 
 async def test_a_schedule_prefetches_arms_and_goes_live_once_with_three_replicas(
-    api: Api, redis: Redis, present: Present, replica: Replica
+    api: Api, redis: Redis, present: Present, replica: Replica, passes: Pass
 ) -> None:
     for _ in range(3):
         replica()
-    at = await scheduled(api, in_s=1.0)
+    at = await scheduled(api, in_s=HOUR_S, ahead_s=HOUR_S)
     await ready_when_prefetched(api, present)
 
-    async def live() -> bool:
-        return await phase(api) == "live"
+    async def armed() -> bool:
+        return await phase(api) == "armed"
 
-    await until(live)
+    await until(armed)
+    passes(HOUR_S)
+    assert await phase(api) == "live"
     log = await published(redis)
     assert [type(each) for each in log] == [Prefetched, Activated]
     assert isinstance(log[1], Activated)
@@ -100,10 +121,10 @@ async def test_a_schedule_prefetches_arms_and_goes_live_once_with_three_replicas
 
 
 async def test_who_leads_may_vanish_between_the_steps_and_another_takes_the_next(
-    api: Api, redis: Redis, present: Present, replica: Replica
+    api: Api, redis: Redis, present: Present, replica: Replica, passes: Pass
 ) -> None:
     first = replica()
-    await scheduled(api, in_s=2.0, ahead_s=0.5)
+    await scheduled(api, in_s=HOUR_S, ahead_s=HOUR_S / 2)
 
     async def prefetched() -> bool:
         return await phase(api) == "prefetching"
@@ -113,11 +134,14 @@ async def test_who_leads_may_vanish_between_the_steps_and_another_takes_the_next
     await asyncio.wait([first])
     replica()
     await ready_when_prefetched(api, present)
+    passes(HOUR_S / 2)
 
-    async def live() -> bool:
-        return await phase(api) == "live"
+    async def armed() -> bool:
+        return await phase(api) == "armed"
 
-    await until(live)
+    await until(armed)
+    passes(HOUR_S / 2)
+    assert await phase(api) == "live"
     assert [type(each) for each in await published(redis)] == [Prefetched, Activated]
 
 
@@ -151,12 +175,15 @@ async def test_below_the_gate_it_waits_says_why_and_goes_live_once_enough_are_re
     api: Api, present: Present, replica: Replica
 ) -> None:
     replica()
-    await scheduled(api, in_s=30)
+    await scheduled(api, in_s=HOUR_S, ahead_s=2 * HOUR_S)
 
     async def waits() -> str:
         return str((await api.get("/v1/campaigns/cup")).json()["waits"])
 
-    assert "activate: 0 of 0 connected devices are ready" in await until(waits)
+    async def waits_for_devices() -> bool:
+        return "activate: 0 of 0 connected devices are ready" in await waits()
+
+    await until(waits_for_devices)
     await ready_when_prefetched(api, present)
 
     async def armed() -> bool:
@@ -176,7 +203,7 @@ async def test_a_schedule_that_nobody_approved_waits_for_the_second_key(
     replica()
     await api.create(two_keys=True)
     now = (await api.get("/v1/campaigns/cup")).json()["now"]
-    plan = {"stage": "live", "in_s": 30, "window_s": 0, "arm_ahead_s": 60, "prefetch_at": now}
+    plan = {"stage": "live", "in_s": HOUR_S, "window_s": 0, "arm_ahead_s": 2 * HOUR_S, "prefetch_at": now}
     await api.post("/v1/campaigns/cup/schedule", plan)
     await ready_when_prefetched(api, present)
 

@@ -8,6 +8,7 @@ import signal
 import socket
 
 import pytest
+from support.waiting import PATIENCE_S
 from support.web import web
 
 from fanout.connect import connect
@@ -24,7 +25,7 @@ from .conftest import content
 async def started(valkey: EmbeddedValkey, config: ControlConfig | None = None) -> tuple[int, asyncio.Task[None]]:
     port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     task = asyncio.create_task(serve(config or ControlConfig(), valkey.url, "127.0.0.1", 0, port.set_result))
-    await asyncio.wait([task, port], return_when=asyncio.FIRST_COMPLETED, timeout=20)
+    await asyncio.wait([task, port], return_when=asyncio.FIRST_COMPLETED, timeout=PATIENCE_S)
     assert port.done(), "the server did not start"
     return port.result(), task
 
@@ -63,7 +64,7 @@ async def test_a_signal_ends_the_server_in_good_order(valkey: EmbeddedValkey, nu
     before = signal.getsignal(number)
     port, task = await started(valkey)
     os.kill(os.getpid(), number)
-    await asyncio.wait_for(task, 20)
+    await asyncio.wait_for(task, PATIENCE_S)
     with pytest.raises(OSError):
         await asyncio.open_connection("127.0.0.1", port)
     assert signal.getsignal(number) in (before, signal.SIG_DFL, signal.default_int_handler)
@@ -92,7 +93,7 @@ async def test_a_body_that_never_ends_is_given_up(valkey: EmbeddedValkey) -> Non
         b"POST /v1/bundles HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
         b"Authorization: Bearer " + key.encode() + b"\r\nContent-Length: 500\r\n\r\n{"
     )
-    answer = await asyncio.wait_for(reader.read(), 20)
+    answer = await asyncio.wait_for(reader.read(), PATIENCE_S)
     assert answer.startswith(b"HTTP/1.1 408 ")
     writer.close()
     await writer.wait_closed()
@@ -109,7 +110,7 @@ async def test_too_long_a_body_is_refused_before_it_is_sent(valkey: EmbeddedValk
         b"POST /v1/bundles HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
         b"Authorization: Bearer " + key.encode() + b"\r\nContent-Length: 999999999\r\n\r\n"
     )
-    answer = await asyncio.wait_for(reader.read(), 20)
+    answer = await asyncio.wait_for(reader.read(), PATIENCE_S)
     assert answer.startswith(b"HTTP/1.1 413 ")
     writer.close()
     await writer.wait_closed()

@@ -102,6 +102,7 @@ class Relay:
         self._port = 0
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
         self._server: asyncio.Server | None = None
+        self._cuts = 0
         self._carrying: set[asyncio.Task[None]] = set()
         self._serving: set[asyncio.Task[None]] = set()
         self.there = Way()
@@ -156,6 +157,7 @@ class Relay:
         """Break every connection without a word and refuse new ones."""
         if self._server is None:
             return
+        self._cuts += 1
         self._server.close()
         for task in self._carrying:
             task.cancel()
@@ -197,10 +199,16 @@ class Relay:
         serving.add_done_callback(self._serving.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        cuts = self._cuts
         try:
             from_server, to_server = await self._reach()
         except OSError:
             writer.transport.abort()
+            return
+        if self._cuts > cuts:
+            # It was on its way to the server, and no link yet, when everything was cut.
+            writer.transport.abort()
+            to_server.transport.abort()
             return
         link = Link(writer, to_server)
         self.links.add(link)

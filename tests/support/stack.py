@@ -48,6 +48,8 @@ FAST: dict[str, Any] = {
     "probe_interval_s": 0.1,
     "probe_timeout_s": 1.0,
     "presence_interval_s": 0.1,
+    # Everything shares few cores, and often one loop: a gateway that is late here turns no device away for it.
+    "loop_lag_max_ms": 10_000.0,
 }
 
 

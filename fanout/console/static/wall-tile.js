@@ -24,7 +24,7 @@ function keep(list, one) {
 export class Tile {
   /** What the SDK said last, oldest first: `{at_ms, entry}`. */
   lines = [];
-  /** Every flip that changed this screen: `{campaign, rev, stage, at_ms, late_ms}`. */
+  /** Every flip that changed this screen: `{campaign, rev, stage, due_ms, late_ms, at_ms}`. */
   flips = [];
   /** Rehearsed activations, which change nothing. */
   rehearsals = [];
@@ -100,10 +100,10 @@ export class Tile {
     if (of.stage === null) Object.assign(of, { rev, content: of.held });
   }
 
-  #activated({ campaign, rev, stage, content, late_ms }) {
+  #activated({ campaign, rev, stage, content, due_ms, late_ms }) {
     const of = this.#of(campaign);
     Object.assign(of, { stage, rev, content, drill: null });
-    keep(this.flips, { campaign, rev, stage, late_ms, at_ms: Date.now() });
+    keep(this.flips, { campaign, rev, stage, due_ms, late_ms, at_ms: Date.now() });
     this.changed(this, "flip");
   }
 

@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -47,6 +48,7 @@ test("the Node recipe connects, prefetches, shows, and leaves when it is told", 
   t.after(() => app.kill("SIGKILL"));
   let said = "";
   app.stdout.on("data", (data) => (said += data));
+  const over = once(app, "close"); // has left, and all that it said is here
   const peer = await there.peer();
   assert.equal(peer.extensions, undefined);
   const content = '{"stages":{"live":{}}}';
@@ -59,7 +61,7 @@ test("the Node recipe connects, prefetches, shows, and leaves when it is told", 
   });
   await until(() => peer.reports("active").length);
   app.kill("SIGTERM");
-  await until(() => app.exitCode === 0);
+  assert.deepEqual(await over, [0, null]);
   assert.equal(said, `connecting\nconnected\nready cup\nshow cup live ${content}\nended\n`);
 });
 
