@@ -7,6 +7,7 @@ import asyncio
 import json
 import os
 import sys
+import time
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -34,9 +35,12 @@ from .walking import BY_ID, CLOSE, PATIENT, walked, with_what_it_reads
 KEY = b"a key that only these tests know, 32 bytes"
 # Walks that share the scenarios that run alone, so that none takes much longer than the longest scenario.
 WALKS = 6
-# On a machine so busy that everything takes its time, a device that does not wait at all looks as if it did.
-WALKS_UNTIL_CAUGHT = 3
+# On a machine so busy that everything takes its time, a device that does not wait at all looks as if it did. Whoever
+# was missed beside all the others is walked again alone, until the machine is quick enough, for so long.
+UNTIL_CAUGHT_S = 75.0
 PATIENT_MS = 45_000
+# Of a device that is a process among many: whatever is measured here, it is not the machine.
+LATE_MS = 5_000
 
 
 async def test_a_device_that_keeps_the_rules_is_told_so() -> None:
@@ -65,15 +69,16 @@ async def test_each_fault_is_caught_by_the_scenario_meant_for_it(monkeypatch: py
     monkeypatch.setattr(client, "DeviceMachine", machine)
     monkeypatch.setattr(client, "Driver", driver)
 
-    async def caught(fault: Fault) -> str | None:
-        for _ in range(WALKS_UNTIL_CAUGHT):
-            verdicts = await walked(with_what_it_reads(fault.caught_by), fault.name, CLOSE)
-            meant = next(verdict for verdict in verdicts if verdict.id == fault.caught_by)
-            if meant.verdict == "broken":
-                return None
-        return f"{fault.name}: {meant.verdict}, {meant.seen}"
+    async def missed(fault: Fault) -> str | None:
+        verdicts = await walked(with_what_it_reads(fault.caught_by), fault.name, CLOSE)
+        meant = next(verdict for verdict in verdicts if verdict.id == fault.caught_by)
+        return None if meant.verdict == "broken" else f"{fault.name}: {meant.verdict}, {meant.seen}"
 
-    assert [missed for missed in await asyncio.gather(*map(caught, FAULTS)) if missed] == []
+    deadline_s = time.monotonic() + UNTIL_CAUGHT_S
+    for fault, words in zip(FAULTS, await asyncio.gather(*map(missed, FAULTS)), strict=True):
+        while words:
+            assert time.monotonic() < deadline_s, words
+            words = await missed(fault)
 
 
 def test_every_scenario_is_failed_by_some_device() -> None:
@@ -175,10 +180,13 @@ def verdicts_in(file: Path, err: bytes) -> dict[str, Any]:
     return dict(json.loads(file.read_text("utf-8")))
 
 
-async def checked(file: Path, rules: str, runner: str, *words: str) -> tuple[int | None, str, dict[str, Any]]:
+async def checked(
+    file: Path, rules: str, runner: str, *words: str, late_ms: int = LATE_MS
+) -> tuple[int | None, str, dict[str, Any]]:
     """Run the command on a device of ours; return its exit status, what it printed, and the verdicts."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "fanout.cli", "check-device", "--encoding", "json", "--rules", rules),
+        *("--late-ms", str(late_ms)),
         *("--json", str(file), "--", sys.executable, str(Path(__file__).parent / runner), *words),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -191,7 +199,7 @@ async def checked(file: Path, rules: str, runner: str, *words: str) -> tuple[int
 async def test_the_command_walks_the_devices_it_starts(tmp_path: Path) -> None:
     good, bad = await asyncio.gather(
         checked(tmp_path / "good.json", "ping,inline,frames", "sdk_device.py"),
-        checked(tmp_path / "bad.json", "ping", "deaf_device.py", "{url}"),
+        checked(tmp_path / "bad.json", "ping", "deaf_device.py", "{url}", late_ms=100),  # however long one waits
     )
     status, said, found = good
     assert (status, [rule["id"] for rule in found["rules"]]) == (0, ["inline", "ping", "frames"]), said

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import jwt
+from support.waiting import PATIENCE_S
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
@@ -76,7 +76,7 @@ class Gateway:
 
     async def peer(self) -> Peer:
         """Wait for the next device to connect."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             return await self.peers.get()
 
     def answer(self, socket: ServerConnection, request: Request) -> Response | None:
@@ -142,10 +142,3 @@ async def web_origin(*answers: tuple[int, str, bytes]) -> AsyncIterator[WebOrigi
     async with server:
         scripted.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         yield scripted
-
-
-async def until(condition: Callable[[], Any]) -> None:
-    """Wait for a condition, bounded."""
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - what is waited for has no event
-            await asyncio.sleep(0.005)

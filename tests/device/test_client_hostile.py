@@ -10,12 +10,13 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
+from support.waiting import until
 
 from fanout import wire
 from fanout.device import Activated, Connected, Device, Disconnected, Error, Event
 
 from .driving import BUNDLE, FixedRandom
-from .gateway import FAST, Gateway, gateway, now_ms, token, until
+from .gateway import FAST, Gateway, gateway, now_ms, token
 
 
 @pytest.fixture

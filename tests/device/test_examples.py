@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.waiting import PATIENCE_S
 
 from fanout import wire
 
@@ -78,7 +79,7 @@ async def test_an_example_runs_as_it_is_written(
         assert supplied == 1
         running = asyncio.create_task(start(written, names))
         peer = await a_night(server)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             await running  # it ends by itself
         assert peer.headers["Authorization"] == f"Bearer {token()}"
     assert any("live" in repr(words) or "Kick-off" in repr(words) for words in said), said

@@ -25,11 +25,17 @@ from fanout.store.keys import KeyStore, Role
 from gateway.config import GatewayConfig
 
 
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+@contextmanager
+def free_port() -> Iterator[int]:
+    """Hold a port for a server that is started meanwhile and must be told one.
+
+    It is bound here all the time, or any connection of anybody's could get it before the server does; a server that
+    asks to reuse addresses, as nearly all do, may listen on it nevertheless, for this socket does not.
+    """
+    with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        yield int(held.getsockname()[1])
 
 
 def children(pid: int) -> list[int]:
@@ -101,28 +107,28 @@ def locust(*words: str, api_key: str = "", output: Path | None = None) -> Iterat
     """Run locust as a process of its own; it and its workers are killed if they are still there in the end."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("FANOUT_", "LOCUST_"))}
     # Of the master and its workers: two tests at a time would get each other's by the usual port.
-    port = str(free_port())
-    ports = ("--master-bind-host", "127.0.0.1", "--master-bind-port", port, "--master-port", port)
-    with (output or Path(os.devnull)).open("wb") as said:
-        child = subprocess.Popen(
-            [sys.executable, "-m", "locust", "-f", str(ROOT / "loadtest/locustfile.py"), *ports, *words],
-            env={**environment, "PYTHONPATH": str(ROOT), "FANOUT_DEVICE_KEY": KEY, "FANOUT_API_KEY": api_key},
-            stdin=subprocess.DEVNULL,
-            stdout=said,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        yield child
-    finally:
-        if child.poll() is None:
-            child.terminate()
-            try:
-                child.wait(PATIENCE_S)
-            except subprocess.TimeoutExpired:
-                pass
+    with free_port() as port:
+        ports = ("--master-bind-host", "127.0.0.1", "--master-bind-port", str(port), "--master-port", str(port))
+        with (output or Path(os.devnull)).open("wb") as said:
+            child = subprocess.Popen(
+                [sys.executable, "-m", "locust", "-f", str(ROOT / "loadtest/locustfile.py"), *ports, *words],
+                env={**environment, "PYTHONPATH": str(ROOT), "FANOUT_DEVICE_KEY": KEY, "FANOUT_API_KEY": api_key},
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
         try:
-            os.killpg(child.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-        child.wait()
+            yield child
+        finally:
+            if child.poll() is None:
+                child.terminate()
+                try:
+                    child.wait(PATIENCE_S)
+                except subprocess.TimeoutExpired:
+                    pass
+            try:
+                os.killpg(child.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+            child.wait()
