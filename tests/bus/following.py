@@ -11,7 +11,7 @@ from typing import Final
 
 from redis.asyncio import Redis
 from support.relay import Link, Relay
-from support.waiting import until
+from support.waiting import PATIENCE_S, until
 
 from fanout.bus.publication import Publication
 from fanout.bus.reader import BusState, Reader
@@ -19,7 +19,9 @@ from fanout.connect import connect
 
 # Short, so that failures are noticed soon; the laws hold for any.
 PROBE_INTERVAL_S: Final = 0.1
-PROBE_TIMEOUT_S: Final = 0.5
+# For the tests in which a store or a subscription falls silent: that is noticed after this long. A machine that is
+# held up is as silent, so the others have the patience of tests.
+SILENCE_S: Final = 2.0
 
 
 class Follower:
@@ -29,6 +31,7 @@ class Follower:
         url: Says where the store is, each time it is asked.
         worker: The reader's name.
         primary: Says where it may write, if that is elsewhere.
+        silence_s: After how long the store or the subscription counts as silent.
 
     Attributes:
         seen: Every publication its owner was told, in that order.
@@ -36,8 +39,16 @@ class Follower:
         connects: How many clients it has asked for.
     """
 
-    def __init__(self, url: Callable[[], str], worker: str, primary: Callable[[], str] | None = None) -> None:
+    def __init__(
+        self,
+        url: Callable[[], str],
+        worker: str,
+        primary: Callable[[], str] | None = None,
+        silence_s: float = PATIENCE_S,
+    ) -> None:
         self._url = url
+        self._silence_s = silence_s
+        self._waited = 0
         self.seen: list[Publication] = []
         self.states: list[BusState] = []
         self.connects = 0
@@ -46,22 +57,27 @@ class Follower:
             worker,
             self.seen.append,
             self.states.append,
-            primary=None if primary is None else (lambda: connect(primary(), timeout_s=PROBE_TIMEOUT_S)),
+            primary=None if primary is None else (lambda: connect(primary(), timeout_s=silence_s)),
             probe_interval_s=PROBE_INTERVAL_S,
-            probe_timeout_s=PROBE_TIMEOUT_S,
+            probe_timeout_s=silence_s,
         )
 
     def _connect(self) -> Redis:
         self.connects += 1
-        return connect(self._url(), timeout_s=PROBE_TIMEOUT_S)
+        return connect(self._url(), timeout_s=self._silence_s)
 
     @property
     def revs(self) -> list[int]:
         return [publication.rev for publication in self.seen]
 
     async def becomes(self, state: BusState) -> None:
-        """Wait for a state."""
-        await until(lambda: self.reader.state is state, f"state {state}")
+        """Wait for a state: until it is well, or until it has been in trouble since we waited last, however short."""
+
+        def come() -> bool:
+            return self.reader.state is state or (state is not BusState.OK and state in self.states[self._waited :])
+
+        await until(come, f"state {state}")
+        self._waited = len(self.states)
 
     async def reaches(self, rev: int) -> None:
         """Wait until everything up to a revision has been read."""
@@ -75,9 +91,10 @@ async def following(
     *,
     ok: bool = True,
     primary: Callable[[], str] | None = None,
+    silence_s: float = PATIENCE_S,
 ) -> AsyncIterator[Follower]:
     """Run a reader, and see that nothing but its cancellation ends it."""
-    follower = Follower((lambda: url) if isinstance(url, str) else url, worker, primary)
+    follower = Follower((lambda: url) if isinstance(url, str) else url, worker, primary, silence_s)
     task = asyncio.create_task(follower.reader.run())
     try:
         if ok:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from redis.asyncio import Redis
+from support.ports import reserved_ports
 from support.waiting import until
 
 from fanout.embedded import EmbeddedValkey
@@ -27,13 +27,11 @@ def frozen(server: EmbeddedValkey) -> Iterator[None]:
 @contextmanager
 def listening(options: dict[str, str] | None = None) -> Iterator[tuple[EmbeddedValkey, int]]:
     """Run a server that replicas can reach; yields it with its port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    reachable = {"bind": "127.0.0.1", "port": str(port), "repl-diskless-sync-delay": "0"}
-    with EmbeddedValkey(options={**reachable, **(options or {})}) as server:
-        yield server, port
-        server.kill()
+    with reserved_ports(1) as [port]:
+        reachable = {"bind": "127.0.0.1", "port": str(port), "repl-diskless-sync-delay": "0"}
+        with EmbeddedValkey(options={**reachable, **(options or {})}) as server:
+            yield server, port
+            server.kill()
 
 
 async def replicate(redis: Redis, port: int) -> None:

@@ -8,6 +8,7 @@ import time
 
 import pytest
 from redis.asyncio import Redis
+from support.waiting import PATIENCE_S
 
 from fanout import keyspace
 from fanout.bus.entry import retained_name
@@ -81,9 +82,9 @@ async def test_what_is_published_is_what_the_log_the_doorbell_and_the_retained_s
 ) -> None:
     async with redis.pubsub() as pubsub:
         await pubsub.subscribe(keyspace.DOORBELL)
-        assert (await pubsub.get_message(timeout=5))["type"] == "subscribe"
+        assert (await pubsub.get_message(timeout=PATIENCE_S))["type"] == "subscribe"
         receipt = await publisher.publish(prefetched(key="k"))
-        rung = (await pubsub.get_message(timeout=5))["data"]
+        rung = (await pubsub.get_message(timeout=PATIENCE_S))["data"]
     fields = await retained_fields(redis, "cup", await redis.hkeys(keyspace.RETAINED))
     [published] = await log_of(redis)
     assert (published.rev, published.prev, published.key) == (receipt.rev, receipt.prev, "k")

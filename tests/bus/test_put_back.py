@@ -15,7 +15,7 @@ from fanout.bus.reader import BusState
 from fanout.connect import connect
 from fanout.embedded import EmbeddedValkey
 
-from .following import Wire, following
+from .following import SILENCE_S, Wire, following
 from .publications import HOUR_MS, activated, cancelled, closed, log_of, named, prefetched, retained_in, stands_in
 from .servers import listening, replicate
 
@@ -125,7 +125,7 @@ async def test_a_reader_whose_replica_is_lost_is_deaf_not_well_and_recovers_with
     with listening() as (primary, port):
         written, read = connect(primary.url), connect(valkey.url)
         await replicate(read, port)
-        async with following(valkey.url, primary=lambda: primary.url) as follower:
+        async with following(valkey.url, primary=lambda: primary.url, silence_s=SILENCE_S) as follower:
             if loss == "its link":
                 await read.replicaof("NO", "ONE")  # it answers, and hears nothing any more
             else:

@@ -17,7 +17,7 @@ from fanout.embedded import EmbeddedValkey
 from fanout.errors import OutcomeUnknown, StoreUnavailable
 from gateway.config import GatewayConfig
 
-from .following import Wire, following
+from .following import SILENCE_S, Wire, following
 from .publications import log_of, prefetched
 from .servers import frozen
 
@@ -38,7 +38,7 @@ async def insist(publisher: Publisher, publication: Publication) -> None:
 async def test_a_store_killed_between_and_during_publications_loses_and_repeats_nothing(
     valkey: EmbeddedValkey,
 ) -> None:
-    redis = connect(valkey.url, timeout_s=0.5)
+    redis = connect(valkey.url)
     publisher = Publisher(redis)
     keys = [f"k{number}" for number in range(60)]
 
@@ -69,7 +69,7 @@ async def test_a_store_killed_between_and_during_publications_loses_and_repeats_
 
 
 async def test_a_store_that_hangs_degrades_a_reader_and_it_recovers(valkey: EmbeddedValkey, redis: Redis) -> None:
-    async with following(valkey.url) as follower:
+    async with following(valkey.url, silence_s=SILENCE_S) as follower:
         with frozen(valkey):
             await follower.becomes(BusState.DEGRADED)
         await follower.becomes(BusState.OK)
@@ -91,7 +91,7 @@ async def test_a_store_that_thaws_while_its_silence_is_judged_makes_nobody_deaf(
             hanging.close()
             return valkey.url
 
-        async with following(valkey.url, primary=primary) as follower:
+        async with following(valkey.url, primary=primary, silence_s=SILENCE_S) as follower:
             follower.states.clear()
             hanging.enter_context(frozen(valkey))
             await until(lambda: follower.connects > 2, "another session")
@@ -142,7 +142,7 @@ async def test_a_reader_that_never_reached_the_store_is_starting_until_it_has_sy
 async def test_a_half_open_subscription_is_deaf_although_the_store_answers(
     valkey: EmbeddedValkey, redis: Redis
 ) -> None:
-    async with Wire(valkey.socket_path) as wire, following(wire.url) as follower:
+    async with Wire(valkey.socket_path) as wire, following(wire.url, silence_s=SILENCE_S) as follower:
         wire.deaf = True
         await Publisher(redis).publish(prefetched())
         await follower.becomes(BusState.DEAF)
@@ -156,7 +156,7 @@ async def test_a_half_open_subscription_is_deaf_although_the_store_answers(
 async def test_one_lost_subscription_is_rebuilt_before_anyone_is_told_it_was_deaf(
     valkey: EmbeddedValkey, redis: Redis
 ) -> None:
-    async with Wire(valkey.socket_path) as wire, following(wire.url) as follower:
+    async with Wire(valkey.socket_path) as wire, following(wire.url, silence_s=SILENCE_S) as follower:
         connects = follower.connects
         wire.deaf = True
         await Publisher(redis).publish(prefetched())

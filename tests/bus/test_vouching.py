@@ -20,7 +20,8 @@ from .publications import log_of, prefetched
 from .servers import frozen, listening, replicate
 
 NO_FILE = {"appendonly": "no"}
-# How long publishers here wait to be vouched for: to run into it must not take long.
+# How long publishers wait to be vouched for that nobody vouches for: to run into it must not take long. The others
+# have the time that they have everywhere.
 SAFE_S = 0.3
 
 
@@ -29,7 +30,7 @@ def applied(rev: int) -> WorkerRecord:
 
 
 async def test_a_synced_file_vouches(redis: Redis) -> None:
-    receipt = await Publisher(redis, safe_timeout_s=SAFE_S).publish(prefetched())
+    receipt = await Publisher(redis).publish(prefetched())
     assert not receipt.repeated
 
 
@@ -45,7 +46,7 @@ async def test_what_nobody_vouches_for_is_unknown_until_a_gateway_has_applied_it
         with pytest.raises(OutcomeUnknown):
             await publisher.publish(prefetched(key="k"))
         await presence.write(redis, applied(published.rev))
-        receipt = await publisher.publish(prefetched(key="k"))
+        receipt = await Publisher(redis).publish(prefetched(key="k"))
         assert receipt.repeated
         assert receipt.rev == published.rev
         assert await log_of(redis) == [published]
@@ -86,7 +87,7 @@ async def test_a_replica_that_hangs_vouches_for_nothing_but_a_gateway_still_may(
                     await Publisher(client, safe_timeout_s=SAFE_S).publish(prefetched(key="k"))
             [published] = await log_of(redis)
             await presence.write(redis, applied(published.rev))
-            assert (await Publisher(redis, safe_timeout_s=SAFE_S).publish(prefetched(key="k"))).repeated
+            assert (await Publisher(redis).publish(prefetched(key="k"))).repeated
         for client in (redis, fresh, other):
             await client.aclose()
 
@@ -123,10 +124,11 @@ async def test_a_store_that_falls_silent_while_it_is_asked_leaves_the_outcome_un
     valkey: EmbeddedValkey, failure: str
 ) -> None:
     with listening() as (primary, port):
-        redis, watch, other = connect(primary.url, timeout_s=0.5), connect(primary.url), connect(valkey.url)
+        redis, watch, other = connect(primary.url), connect(primary.url), connect(valkey.url)
         await replicate(other, port)
         with frozen(valkey), ExitStack() as until_told:
-            publishing = asyncio.create_task(Publisher(redis, safe_timeout_s=0.5).publish(prefetched(key="k")))
+            # Time enough to be seen waiting.
+            publishing = asyncio.create_task(Publisher(redis, safe_timeout_s=3).publish(prefetched(key="k")))
 
             async def waiting() -> list[str]:
                 return [str(c["id"]) for c in await watch.client_list() if c["cmd"] == "wait"]
@@ -148,7 +150,7 @@ async def test_a_store_that_falls_silent_while_it_is_asked_leaves_the_outcome_un
 
 
 async def test_a_stopped_store_gives_one_publication_when_it_goes_on(valkey: EmbeddedValkey) -> None:
-    redis = connect(valkey.url, timeout_s=0.3)
+    redis = connect(valkey.url)
     publisher = Publisher(redis)
     await redis.ping()
     with frozen(valkey), pytest.raises((OutcomeUnknown, StoreUnavailable)):
@@ -171,4 +173,5 @@ async def test_publishing_leaves_no_connection_in_use(redis: Redis) -> None:
     publisher = Publisher(redis)
     for _ in range(20):
         await publisher.publish(prefetched())
-    assert len(await redis.client_list()) == 1
+    # One to publish; and one to ask the gateways, if the store is slow to vouch for the first.
+    assert len(await redis.client_list()) <= 2

@@ -16,7 +16,7 @@ from support.product import product
 from support.stack import connecting, receive, token
 
 import fanout
-from fanout import keyspace, wire
+from fanout import keyspace, limits, wire
 from fanout.bus.entry import read_retained
 from fanout.connect import connect
 from fanout.embedded import EmbeddedValkey
@@ -143,8 +143,12 @@ async def test_a_store_that_a_later_version_left_reads_the_same(kept: dict[str, 
     assert list(keeping.less(kept["means"], means)) == []
 
 
-async def test_the_product_goes_on_with_a_store_that_a_version_left(kept: dict[str, Any]) -> None:
+async def test_the_product_goes_on_with_a_store_that_a_version_left(
+    kept: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A device is told what stands, people see their campaigns, and the next press is the next entry."""
+    # What was kept grows older every day, and after two weeks nobody need be told of a close any more.
+    monkeypatch.setattr(limits, "CLOSED_RETENTION_S", 100 * 365 * 24 * 3600)
     with EmbeddedValkey() as valkey:
         async with connect(valkey.url) as redis:
             later = keeping.grown(kept["store"])

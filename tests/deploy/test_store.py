@@ -6,16 +6,16 @@ Servers and Sentinels are on loopback, started with the commands and the variabl
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError, RedisError
+from support.ports import reserved_ports
 from support.waiting import until
 
 from deploy.manifests import K8S, ROOT, hashed, one, pod
@@ -27,14 +27,6 @@ from fanout.embedded import server_binary
 POD_NAMES: Final = ("valkey-0", "valkey-1", "valkey-2")
 
 
-def free_ports(count: int) -> list[int]:
-    with ExitStack() as held:
-        probes = [held.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
-
-
 class Machine:
     """Where containers of the valkey Pods are run: their mounts are directories, their names loopback ports.
 
@@ -42,13 +34,14 @@ class Machine:
         overlay: Whose StatefulSet it is.
         home: An empty directory.
         secrets: What secrets.sh made.
+        ports: Two for each Pod.
     """
 
-    def __init__(self, overlay: str, home: Path, secrets: dict[str, dict[str, str]]) -> None:
+    def __init__(self, overlay: str, home: Path, secrets: dict[str, dict[str, str]], ports: list[int]) -> None:
         self.overlay, self.home, self.secrets = overlay, home, secrets
         self.containers = {each["name"]: each for each in pod(overlay, "valkey").spec["containers"]}
-        self.ports = dict(zip(POD_NAMES, free_ports(3), strict=True))
-        self.sentinels = dict(zip(POD_NAMES, free_ports(3), strict=True))
+        self.ports = dict(zip(POD_NAMES, ports[:3], strict=True))
+        self.sentinels = dict(zip(POD_NAMES, ports[3:], strict=True))
         self.running: dict[tuple[str, str], subprocess.Popen[bytes]] = {}
         for volume in pod(overlay, "valkey").spec["volumes"]:
             if "configMap" in volume:
@@ -109,13 +102,14 @@ class Machine:
 
 @contextmanager
 def machine(overlay: str, kind: str, home: Path) -> Iterator[Machine]:
-    found = Machine(overlay, home, secrets_made(kind))
-    try:
-        yield found
-    finally:
-        for process in found.running.values():
-            process.kill()  # nobody misses what they have
-            process.wait()
+    with reserved_ports(2 * len(POD_NAMES)) as ports:
+        found = Machine(overlay, home, secrets_made(kind), ports)
+        try:
+            yield found
+        finally:
+            for process in found.running.values():
+                process.kill()  # nobody misses what they have
+                process.wait()
 
 
 @asynccontextmanager
@@ -184,6 +178,9 @@ async def test_three_valkeys_change_places_and_remember_it(tmp_path: Path) -> No
                 return await here.ask(name, "SENTINEL", "DEBUG", "INFO-PERIOD", "100", "PUBLISH-PERIOD", "500")
 
             await ask_until(listens, name)
+            # The failover here is asked for. A machine that is held up for some seconds, or slow to start a server
+            # again, is no reason for another, which would make somebody else the primary.
+            assert await here.ask(name, "SENTINEL", "SET", "fanout", "down-after-milliseconds", "300000")
 
         for name in POD_NAMES:
             await hurry(name)

@@ -41,15 +41,6 @@ def commands(page: str) -> list[str]:
     return _BLOCK.findall((ROOT / page).read_text("utf-8"))
 
 
-def free_ports(count: int) -> list[int]:
-    """Return ports that were free a moment ago, all different."""
-    with ExitStack() as open_sockets:
-        sockets = [open_sockets.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-
-
 def run(script: str, **variables: str) -> str:
     """Run a script in the current folder; return what it printed.
 

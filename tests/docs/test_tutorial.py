@@ -6,8 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
+from support.ports import reserved_ports
 
-from .commands import commands, free_ports, run
+from .commands import commands, run
 
 PAGES = ("docs/quickstart.md", "docs/tutorial.md")
 # The pages are written for people, on a machine of their own: these words, and nothing else, are different here.
@@ -16,21 +17,21 @@ POLL = (re.compile(r"\bsleep 1\b"), "sleep 0.3")
 
 
 def test_the_night_goes_as_it_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    control, gateway, admin = free_ports(3)
     blocks = [block for page in PAGES for block in commands(page)]
     assert len(blocks) > 12, "the pages' commands were not found"
     script = "\n".join(blocks)
-    for pattern, shorter in (WINDOW, POLL, (re.compile(r"127\.0\.0\.1:8081"), f"127.0.0.1:{gateway}")):
-        script, times = pattern.subn(shorter, script)
-        assert times, f"{pattern.pattern} is not on the pages any more"
     monkeypatch.chdir(tmp_path)
-    said = run(
-        script,
-        FANOUT_CONTROL_PORT=str(control),
-        FANOUT_CONTROL_URL=f"http://127.0.0.1:{control}",
-        FANOUT_GATEWAY_PORT=str(gateway),
-        FANOUT_GATEWAY_ADMIN_PORT=str(admin),
-    )
+    with reserved_ports(3) as [control, gateway, admin]:
+        for pattern, shorter in (WINDOW, POLL, (re.compile(r"127\.0\.0\.1:8081"), f"127.0.0.1:{gateway}")):
+            script, times = pattern.subn(shorter, script)
+            assert times, f"{pattern.pattern} is not on the pages any more"
+        said = run(
+            script,
+            FANOUT_CONTROL_PORT=str(control),
+            FANOUT_CONTROL_URL=f"http://127.0.0.1:{control}",
+            FANOUT_GATEWAY_PORT=str(gateway),
+            FANOUT_GATEWAY_ADMIN_PORT=str(admin),
+        )
     assert "go live at 95%: met" in said
     assert "flip lag: " in said
     [*_, total] = [line for line in said.splitlines() if re.match(r"\W*all\b", line)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 import psutil
@@ -39,6 +40,14 @@ def value(families: dict[str, Metric], name: str, **labels: str) -> float:
             if sample.name == name and sample.labels == labels:
                 return float(sample.value)
     return float("nan")
+
+
+def found(families: dict[str, Metric], wanted: Iterable[tuple[str, str]]) -> dict[tuple[str, str], float]:
+    """Return the values of these samples, each named with its labels as in ``phase=armed``."""
+    return {
+        (name, labels): value(families, name, **dict(pair.split("=") for pair in labels.split()))
+        for name, labels in wanted
+    }
 
 
 def undocumented(families: dict[str, Metric], definitions: Iterable[Definition]) -> list[str]:
@@ -86,19 +95,15 @@ async def test_a_running_product_tells_every_documented_metric_and_no_other_and_
         gateway = p.stack.gateway
         assert gateway is not None
 
-        async def flushed() -> bool:
-            return value(await scraped(gateway.admin_url), "fanout_gateway_flip_lag_seconds_count") == 1
-
-        await until(flushed, "the flip in the metrics", poll_s=0.1)
-        told = await scraped(gateway.admin_url)
-        assert undocumented(told, GATEWAY) == []
         exact = {
             ("fanout_gateway_connections", ""): 1,
             ("fanout_gateway_handshake_seconds_count", ""): 1,
             ("fanout_gateway_handshakes_total", "status=101"): 1,
             ("fanout_gateway_handshakes_total", "status=401"): 0,
             ("fanout_gateway_messages_received_total", "type=report"): 3,
+            ("fanout_gateway_flip_lag_seconds_count", ""): 1,
             ("fanout_gateway_flip_lag_seconds_sum", ""): 0.04,
+            ("fanout_gateway_bus_lag_seconds_count", ""): 3 * WORKERS,
             ("fanout_gateway_admit_rate_limit", ""): WORKERS * 4_000,
             ("fanout_gateway_worker_health", "state=ok"): WORKERS,
             ("fanout_gateway_workers_expected", ""): WORKERS,
@@ -107,33 +112,47 @@ async def test_a_running_product_tells_every_documented_metric_and_no_other_and_
             ("fanout_gateway_bus_gaps_total", ""): 0,
             ("fanout_gateway_info", f"version={__version__}"): 1,
         }
-        found = {
-            (name, labels): value(told, name, **dict(pair.split("=") for pair in labels.split() if pair))
-            for name, labels in exact
-        }
-        assert found == exact
+        told: dict[str, Metric] = {}
+
+        async def counted() -> bool:
+            # Each worker tells what it has counted when its turn comes, and hears the last press when it can.
+            told.clear()
+            told.update(await scraped(gateway.admin_url))
+            return found(told, exact) == exact
+
+        with suppress(AssertionError):
+            await until(counted, "everything in the metrics", poll_s=0.1)
+        assert found(told, exact) == exact
+        assert undocumented(told, GATEWAY) == []
         assert 0 < value(told, "fanout_gateway_handshake_seconds_sum") < 10
         assert value(told, "fanout_gateway_loop_lag_seconds_count") > 0
         assert 0 <= value(told, "fanout_gateway_bus_probe_age_seconds") < 45
-        assert value(told, "fanout_gateway_bus_lag_seconds_count") == 3 * WORKERS
         limit = value(told, "fanout_gateway_memory_limit_bytes")
         assert 0 < value(told, "fanout_gateway_resident_memory_bytes") < limit <= psutil.virtual_memory().total
-        limits = {record.worker: 0 for record in await p.stack.records()}
-        assert 0 < value(told, "fanout_gateway_connections_limit") <= len(limits) * 100_000
+        assert 0 < value(told, "fanout_gateway_connections_limit") <= WORKERS * 100_000
 
         await p.create("shown")
         await p.press("prefetch", "shown", window_s=0)
         await p.force("live", "shown", window_s=0)
 
-        async def begun() -> bool:
-            return value(await scraped(p.control_url), "fanout_control_campaign_active_ratio", campaign="shown") == 0
+        exact = {
+            # Of an activation that has begun, and is nobody's yet.
+            ("fanout_control_campaign_active_ratio", "campaign=shown"): 0,
+            ("fanout_control_campaign_devices", "campaign=cup reached=connected"): 1,
+            ("fanout_control_campaign_devices", "campaign=cup reached=ready"): 1,
+            ("fanout_control_campaign_phase", "campaign=cup phase=armed"): 1,
+            ("fanout_control_fleet_connections", ""): 1,
+            ("fanout_control_fleet_workers", "health=ok"): WORKERS,
+            ("fanout_control_publish_seconds_count", ""): 5,
+        }
 
-        await until(begun, "an activation that has begun in the metrics", poll_s=0.1)
-        told = await scraped(p.control_url)
+        async def sampled() -> bool:
+            # The fleet is looked at seldom, and an instant has to pass.
+            told.clear()
+            told.update(await scraped(p.control_url))
+            return found(told, exact) == exact
+
+        with suppress(AssertionError):
+            await until(sampled, "everything in the metrics", poll_s=0.1)
+        assert found(told, exact) == exact
         assert undocumented(told, CONTROL) == []
-        for reached in ("connected", "ready"):
-            assert value(told, "fanout_control_campaign_devices", campaign="cup", reached=reached) == 1
-        assert value(told, "fanout_control_campaign_phase", campaign="cup", phase="armed") == 1
-        assert value(told, "fanout_control_fleet_connections") == 1
-        assert value(told, "fanout_control_fleet_workers", health="ok") == WORKERS
-        assert value(told, "fanout_control_publish_seconds_count") == 5

@@ -18,7 +18,7 @@ async def test_a_cancelled_activation_flips_nobody_and_the_next_one_flips_everyo
         async with swarm(made, DEVICES) as crowd:
             await made.press("prefetch", window_s=0)
             await made.counted(ready=DEVICES)
-            first = (await made.press("activate", stage="live", window_s=0.2, in_s=2))["activation"]
+            first = (await made.press("activate", stage="live", window_s=0.2, in_s=6))["activation"]
             await until(lambda: crowd.knows(first["rev"]), "the arming")
             cancelled = await made.press("cancel")
             assert cancelled["phase"] == "prefetching"
@@ -55,9 +55,9 @@ async def test_an_event_that_moves_flips_everyone_once_at_the_new_instant() -> N
         async with swarm(made, DEVICES) as crowd:
             await made.press("prefetch", window_s=0)
             await made.counted(ready=DEVICES)
-            first = (await made.press("activate", stage="live", window_s=1, in_s=5))["activation"]
+            first = (await made.press("activate", stage="live", window_s=1, in_s=60))["activation"]
             await until(lambda: crowd.knows(first["rev"]), "the arming")
-            moved = (await made.press("activate", stage="live", window_s=0.5, in_s=0.3))["activation"]
+            moved = (await made.press("activate", stage="live", window_s=0.5, in_s=1))["activation"]
             await made.counted(active=DEVICES)
             assert len(crowd.seen) == DEVICES
             crowd.assert_each_once(moved)

@@ -9,6 +9,7 @@ import sys
 import pytest
 from support.product import product
 from support.stack import token
+from support.waiting import PATIENCE_S
 
 # As docs/protocol.md would have somebody write it.
 SCRIPT = """
@@ -23,10 +24,10 @@ with connect(
     proxy=None,
 ) as socket:
     for _ in range(int(messages)):
-        print(json.dumps(json.loads(socket.recv(timeout=20))), flush=True)
+        print(json.dumps(json.loads(socket.recv(timeout=45))), flush=True)
 """
 MSGPACK = SCRIPT.replace("fanout.v1.json", "fanout.v1.msgpack").replace(
-    "json.loads(socket.recv(timeout=20))", "__import__('msgpack').unpackb(socket.recv(timeout=20))"
+    "json.loads(socket.recv(timeout=45))", "__import__('msgpack').unpackb(socket.recv(timeout=45))"
 )
 
 
@@ -42,7 +43,7 @@ async def test_a_plain_script_with_a_token_reads_every_message(script: str) -> N
             prefetch = await made.press("prefetch", window_s=0)
             activate = await made.force("live", window_s=1, in_s=60)
             cancel = await made.press("cancel")
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE_S):
                 out, _ = await client.communicate()
         finally:
             if client.returncode is None:

@@ -30,4 +30,6 @@ def judge(found: dict[str, object]) -> None:
     assert sum(flips) == DEVICES
     assert isinstance(peak, float)
     assert isinstance(drawn, float)
-    assert peak <= drawn + 0.15
+    # Flips are as even as the slots they keep to, as far as devices keep to them: who is late may be counted in the
+    # next second. In a hundred ms, that is a tenth of a second's devices; three times as many, for they are few.
+    assert peak <= drawn + 0.15 + 3 * error["p99"] / 1000

@@ -14,11 +14,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from support.service import write
 from support.stack import FAST, KEY, ROOT, GatewayProcess, activated, prefetched
 from support.waiting import PATIENCE_S, until
+from support.web import web
 
 from fanout import processes
 from fanout.bus.publisher import Publisher
@@ -111,7 +111,7 @@ class Deployment:
 
     async def connections(self) -> list[int]:
         """Return how many devices each gateway has."""
-        async with httpx.AsyncClient(trust_env=False) as http:
+        async with web() as http:
             pages = await asyncio.gather(*(http.get(f"{pod.admin_url}/metrics") for pod in self.pods))
         wanted = "\nfanout_gateway_connections "
         return [int(float(page.text.partition(wanted)[2].split()[0])) for page in pages]
@@ -163,7 +163,7 @@ def env() -> dict[str, str]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 async def test_a_rolling_restart_under_a_full_house_loses_nobody_and_ends_even() -> None:
     async with deployment() as (there, publisher):
         async with fleet(there):
