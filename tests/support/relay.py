@@ -11,10 +11,12 @@ import socket
 import struct
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from support.ports import reserved_ports
 
 
 class Link:
@@ -100,6 +102,7 @@ class Relay:
     def __init__(self, url: str) -> None:
         self._target = urlsplit(url)
         self._port = 0
+        self._held = ExitStack()  # the port is nobody else's while nothing listens there
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
         self._server: asyncio.Server | None = None
         self._cuts = 0
@@ -174,12 +177,14 @@ class Relay:
             self._scratch = self._scratch or tempfile.TemporaryDirectory(prefix="fanout-relay-")
             self._server = await asyncio.start_unix_server(self._connected, path=self._path)
         else:
+            if not self._port:
+                [self._port] = self._held.enter_context(reserved_ports(1))
             self._server = await asyncio.start_server(self._connected, "127.0.0.1", self._port)
-            self._port = self._server.sockets[0].getsockname()[1]
 
     async def end(self) -> None:
         """Stop for good."""
         await self.cut()
+        self._held.close()
         if self._scratch is not None:
             self._scratch.cleanup()
 
