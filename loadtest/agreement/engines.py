@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -24,6 +23,7 @@ import loadtest
 from loadtest.agreement.experiment import Engine, Name
 from loadtest.bench.fleet import FleetFailed
 from loadtest.bench.rig import TOPIC, Product
+from loadtest.ports import reserved_ports
 
 _ROOT: Final = Path(loadtest.__file__).parents[1]
 _LOCUSTFILES: Final = (_ROOT / "loadtest/locustfile.py", _ROOT / "loadtest/agreement/flipclock.py")
@@ -66,12 +66,13 @@ class Kind(Struct, frozen=True):
 
     Attributes:
         prefix: Of its devices' ids; numbers from 0 on follow.
-        words: Its command, given the product, devices, workers, the experiment's engine, and a file for its figures.
+        words: Its command, given the product, devices, workers, the experiment's engine, a file for its figures, and
+            a port that nobody else is given.
         read: What its last figures say, and the flips beside them if there is such a file.
     """
 
     prefix: str
-    words: Callable[[Product, int, int, Engine, Path], list[str]]
+    words: Callable[[Product, int, int, Engine, Path, int], list[str]]
     read: Callable[[dict[str, Any], Path], Ended]
 
 
@@ -132,9 +133,9 @@ def flips_file(scratch: Path) -> Path:
 @contextmanager
 def engine(name: Name, running: Product, devices: int, workers: int, asked: Engine) -> Iterator[Running]:
     """Run so many devices against the product; they and all processes of theirs are ended afterwards."""
-    with tempfile.TemporaryDirectory(prefix="fanout-agreement-") as directory:
+    with tempfile.TemporaryDirectory(prefix="fanout-agreement-") as directory, reserved_ports(1) as [port]:
         scratch, kind = Path(directory), KINDS[name]
-        words = kind.words(running, devices, workers, asked, figures_file(scratch))
+        words = kind.words(running, devices, workers, asked, figures_file(scratch), port)
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("FANOUT_", "LOCUST_"))}
         kept["PYTHONPATH"] = os.pathsep.join([str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         kept |= {"FANOUT_DEVICE_KEY": running.key.decode(), FLIPS_FILE: str(flips_file(scratch))}
@@ -161,7 +162,8 @@ def engine(name: Name, running: Product, devices: int, workers: int, asked: Engi
             process.wait()
 
 
-def _swarm_words(running: Product, devices: int, workers: int, asked: Engine, file: Path) -> list[str]:
+def _swarm_words(running: Product, devices: int, workers: int, asked: Engine, file: Path, port: int) -> list[str]:
+    del port  # nobody has to find its processes
     words = ["fanout.cli", "swarm", "--url", running.url, "--devices", str(devices), "--topics", TOPIC]
     words += ["--processes", str(workers), "--connects-per-s", str(asked.connects_per_s), "--give-up", "0"]
     # Everyone's activation is read before anyone's is thought about.
@@ -180,19 +182,14 @@ def _swarm_read(found: dict[str, Any], flips: Path) -> Ended:
     )
 
 
-def _free_port() -> int:
-    with socket.create_server((_HERE, 0)) as found:
-        return int(found.getsockname()[1])
-
-
-def _locust_words(running: Product, devices: int, workers: int, asked: Engine, file: Path) -> list[str]:
+def _locust_words(running: Product, devices: int, workers: int, asked: Engine, file: Path, port: int) -> list[str]:
     del workers  # of the gateway; these devices are one process, so that their ids are one run of numbers
     words = ["locust", "-f", ",".join(map(str, _LOCUSTFILES)), "--headless", "--only-summary", "--shape", "ramp"]
     words += ["--users", str(devices), "--spawn-rate", str(asked.connects_per_s), "--fanout-json", str(file)]
     # One worker, and the master beside it: adding up what is reported takes tenths of a second, and in the devices'
     # own process none of them could have flipped meanwhile.
-    port = str(_free_port())
-    words += ["--processes", "1", "--master-bind-host", _HERE, "--master-bind-port", port, "--master-port", port]
+    words += ["--processes", "1", "--master-bind-host", _HERE]
+    words += ["--master-bind-port", str(port), "--master-port", str(port)]
     return [*words, "--gateway-url", running.url, "--origin", running.control_url, "--topics", TOPIC]
 
 

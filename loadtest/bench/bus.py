@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-import socket
 import statistics
 import subprocess
 import time
@@ -24,6 +23,7 @@ from fanout.embedded import EmbeddedValkey
 from loadtest.bench.figures import Figure
 from loadtest.bench.processor import cpu_seconds
 from loadtest.bench.rig import ask, child
+from loadtest.ports import reserved_ports
 
 # A process of Python can play this many workers before it, and not the store, is what is measured.
 _EACH: Final = 250
@@ -109,7 +109,7 @@ async def _measured(workers: int, seconds: float, *, replica: bool) -> tuple[_Fo
     """Return what the primary is asked, and the replica's everyday life in us per worker and second."""
     with ExitStack() as ends:
         options = {"maxclients": str(workers * 4 + 200)}
-        port = _free_port()
+        [port] = ends.enter_context(reserved_ports(1))
         primary = ends.enter_context(EmbeddedValkey(options={**options, "port": str(port), "bind": "127.0.0.1"}))
         second = None
         if replica:
@@ -133,12 +133,6 @@ async def _measured(workers: int, seconds: float, *, replica: bool) -> tuple[_Fo
 
 def _shares(workers: int) -> list[int]:
     return [min(_EACH, workers - first) for first in range(0, workers, _EACH)]
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def _replicated(url: str) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from loadtest.bench.processor import cpu_seconds
+from loadtest.ports import reserved_ports
 
 # Servers here have nothing to save; what has not ended by then hangs.
 _GRACE_S: Final = 20.0
@@ -69,19 +70,14 @@ class Processes:
     def start_on_a_port(self, command: Callable[[int], Sequence[str]]) -> int:
         """Start a server that must be told its port; return the port on which it accepts.
 
-        A port that is free now may be taken a moment later, so it tries a few.
-
         Raises:
             NotStarted: It ends, or does not listen in time.
         """
-        said = ""
-        for _ in range(3):
-            port = _free_port()
-            child = self.start(command(port))
-            if _listens(port, child):
+        with reserved_ports(1) as [port]:
+            if _listens(port, self.start(command(port))):
                 return port
-            said = self._said(len(self._children) - 1).read_text(errors="replace")
-            self.stop()
+        said = self._said(len(self._children) - 1).read_text(errors="replace")
+        self.stop()
         raise NotStarted(f"it does not listen: {said.strip()[-400:] or 'it said nothing'}")
 
     def line(self, child: subprocess.Popen[bytes]) -> str:
@@ -188,12 +184,6 @@ def _cpu_seconds(pid: int) -> float:
         return cpu_seconds(pid)
     except ProcessLookupError:
         return 0.0  # it has ended since it was listed
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _listens(port: int, child: subprocess.Popen[bytes]) -> bool:

@@ -7,7 +7,6 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from playwright.async_api import Browser
-from support.ports import reserved_ports
 from support.product import Product
 from support.relay import relay
 from support.stack import stack
@@ -22,6 +21,7 @@ from browser.homes import (
     needs_umd,
     slots,
 )
+from loadtest.ports import reserved_ports
 
 pytestmark = in_chromium
 

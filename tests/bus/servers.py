@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from redis.asyncio import Redis
-from support.ports import reserved_ports
 from support.waiting import until
 
 from fanout.embedded import EmbeddedValkey
+from loadtest.ports import reserved_ports
 
 
 @contextmanager

@@ -11,7 +11,6 @@ import pytest
 from argon2 import PasswordHasher
 from playwright.async_api import Browser, Locator, Page, Route, expect
 from support.browser import PATIENCE_MS, chromium
-from support.ports import reserved_ports
 from support.product import ControlProcess, Product
 from support.stack import Stack, stack
 from support.waiting import until
@@ -19,6 +18,7 @@ from support.waiting import until
 from fanout.roles import Role
 from fanout.store.accounts import AccountStore
 from fanout.store.keys import KeyStore
+from loadtest.ports import reserved_ports
 
 PASSWORD = "correct horse battery"
 # The least the algorithm allows: what is tested is who may press, not how slow a hash is.

@@ -15,7 +15,6 @@ from typing import Any, Final
 import pytest
 from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError, RedisError
-from support.ports import reserved_ports
 from support.waiting import until
 
 from deploy.manifests import K8S, ROOT, hashed, one, pod
@@ -23,6 +22,7 @@ from deploy.test_settings import secrets_made
 from fanout import processes
 from fanout.connect import connect
 from fanout.embedded import server_binary
+from loadtest.ports import reserved_ports
 
 POD_NAMES: Final = ("valkey-0", "valkey-1", "valkey-2")
 

@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
-from support.ports import reserved_ports
+
+from loadtest.ports import reserved_ports
 
 from .commands import commands, run
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -23,19 +22,7 @@ from fanout.connect import connect as connect_store
 from fanout.embedded import EmbeddedValkey
 from fanout.store.keys import KeyStore, Role
 from gateway.config import GatewayConfig
-
-
-@contextmanager
-def free_port() -> Iterator[int]:
-    """Hold a port for a server that is started meanwhile and must be told one.
-
-    It is bound here all the time, or any connection of anybody's could get it before the server does; a server that
-    asks to reuse addresses, as nearly all do, may listen on it nevertheless, for this socket does not.
-    """
-    with socket.socket() as held:
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        held.bind(("127.0.0.1", 0))
-        yield int(held.getsockname()[1])
+from loadtest.ports import reserved_ports
 
 
 def children(pid: int) -> list[int]:
@@ -107,7 +94,7 @@ def locust(*words: str, api_key: str = "", output: Path | None = None) -> Iterat
     """Run locust as a process of its own; it and its workers are killed if they are still there in the end."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("FANOUT_", "LOCUST_"))}
     # Of the master and its workers: two tests at a time would get each other's by the usual port.
-    with free_port() as port:
+    with reserved_ports(1) as [port]:
         ports = ("--master-bind-host", "127.0.0.1", "--master-bind-port", str(port), "--master-port", str(port))
         with (output or Path(os.devnull)).open("wb") as said:
             child = subprocess.Popen(

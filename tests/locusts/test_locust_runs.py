@@ -15,7 +15,9 @@ import httpx
 import pytest
 from support.waiting import PATIENCE_S, until
 
-from .standing import children, free_port, locust, standing
+from loadtest.ports import reserved_ports
+
+from .standing import children, locust, standing
 
 
 def read(file: Path) -> dict[str, Any]:
@@ -25,7 +27,7 @@ def read(file: Path) -> dict[str, Any]:
 @pytest.fixture
 def port() -> Iterator[int]:
     """A port for locust's page."""
-    with free_port() as held:
+    with reserved_ports(1) as [held]:
         yield held
 
 

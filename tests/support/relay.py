@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from support.ports import reserved_ports
+from loadtest.ports import reserved_ports
 
 
 class Link:
