@@ -78,7 +78,7 @@ async def test_a_body_that_trickles_in_has_one_limit_as_a_whole(valkey: Embedded
 
 
 async def test_a_request_whose_head_does_not_come_holds_no_connection(valkey: EmbeddedValkey, redis: Redis) -> None:
-    async with desk(valkey, redis, head_timeout_s=0.3) as control:
+    async with desk(valkey, redis, head_timeout_s=1.0) as control:
         assert await control.raw(b"") == b""
         assert await control.raw(b"GET /healthz HTTP/1.1\r\nHo") == b""
         assert await drip(control, b"GET /healthz HTTP/1.1\r\nX: ", b"x") == b""
@@ -90,7 +90,7 @@ async def test_a_request_whose_head_does_not_come_holds_no_connection(valkey: Em
 
 async def test_without_a_key_a_body_is_never_waited_for(valkey: EmbeddedValkey, redis: Redis) -> None:
     head = b"POST /v1/bundles HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\n\r\n"
-    async with desk(valkey, redis, head_timeout_s=0.3, body_timeout_s=3600) as control:
+    async with desk(valkey, redis, head_timeout_s=1.0, body_timeout_s=3600) as control:
         assert (await drip(control, head, b" ")).startswith(b"HTTP/1.1 401 ")
 
 
@@ -99,7 +99,7 @@ async def test_who_does_not_read_the_answers_loses_the_connection(valkey: Embedd
         rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
         return any(row[1].endswith(f":{control.port:04X}") and row[3] == "01" for row in rows)
 
-    async with desk(valkey, redis, head_timeout_s=0.2, answer_timeout_s=0.2) as control:
+    async with desk(valkey, redis, head_timeout_s=1.0, answer_timeout_s=1.0) as control:
         made = await control.post("/v1/bundles", {"stages": {"live": {"text": "x" * 1_000_000}}})
         await control.http.aclose()
         await until(lambda: not open_here(), "the end of the first connection")

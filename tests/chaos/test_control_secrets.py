@@ -158,6 +158,7 @@ async def bad_handshakes(url: str, told: Told) -> list[str]:
     """Present every kind of bad token in every place a token may travel; return what must not be repeated."""
     good = token("tv-1", key=DEVICE_KEY)
     head, payload, signature = good.split(".")
+    another = ("B" if signature[0] == "A" else "A") + signature[1:]
     bad = [
         token("tv-1", key=DEVICE_KEY, exp=int(time.time()) - 3600),
         token("tv-1", key=DEVICE_KEY, aud="elsewhere"),
@@ -165,7 +166,7 @@ async def bad_handshakes(url: str, told: Told) -> list[str]:
         token("tv-1", key=DEVICE_KEY, sub=None),
         token("tv-1", key=f"{CANARY} another key that nobody configured"),
         token("tv-1", key=DEVICE_KEY, algorithm="HS512"),
-        f"{head}.{payload}.{signature[:-4]}AAAA",
+        f"{head}.{payload}.{another}",
         f"{CANARY}.{payload}.{signature}",
         f"{CANARY}-is-no-token-at-all",
     ]

@@ -18,8 +18,9 @@ from fanout.tokens import mint
 HOUR_S = 3_600
 WINDOW_MS = 1_000
 DEVICES = 8
-# The server's clock is estimated twice, by the gateway and by the device: off by half a round trip, not by an hour.
-ESTIMATE_MS = 100
+# The server's clock is estimated twice, by the gateway and by the device: off by half a round trip, which may be long
+# on a busy machine, not by an hour.
+ESTIMATE_MS = 500
 
 
 async def test_a_device_whose_wall_clock_is_wrong_and_steps_flips_at_its_slot_all_the_same(
@@ -39,7 +40,7 @@ async def test_a_device_whose_wall_clock_is_wrong_and_steps_flips_at_its_slot_al
             crowd += await ends.enter_async_context(viewers(made, [number], get_token=lambda token=token: token))
         await made.press("prefetch", window_s=0)
         await made.counted(ready=DEVICES)
-        activation = (await made.press("activate", stage="live", window_s=WINDOW_MS / 1000, in_s=1))["activation"]
+        activation = (await made.press("activate", stage="live", window_s=WINDOW_MS / 1000, in_s=4))["activation"]
         machines = [viewer.device.machine for viewer in crowd]
         await until(lambda: all(m and m.resume().since == activation["rev"] for m in machines), "the arming")
         wrong_by_s = HOUR_S

@@ -102,10 +102,21 @@ async def test_a_device_whose_token_ends_after_its_key_was_retired_comes_back_wi
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The app's token service goes on with the old key for one answer too many.
-    answers = [signed(OLD, "old", ttl_s=6), signed(OLD, "old"), signed(NEW, "new")]
+    answers = [(OLD, "old", 6), (OLD, "old", 3_600), (NEW, "new", 3_600)]
     asked = iter(answers)
-    async with keyed_gateway(tmp_path / "jwks", monkeypatch, beacon_s=0.5, ping_s=1) as (gateway, publish):
-        device = Device(gateway.url, get_token=lambda: next(asked), reconnect=FAST)
+    async with keyed_gateway(tmp_path / "jwks", monkeypatch, beacon_s=1, ping_s=60) as (gateway, publish):
+
+        async def retired() -> bool:
+            return not await opens(gateway.url, signed(OLD, "old"))
+
+        async def get_token() -> str:
+            answer = next(asked)
+            if answer is answers[1]:
+                await until(retired, "the end of the old key")  # the gateway reads its keys in a thread of its own
+            # Signed when it is asked for: the first is good for a few seconds from then on.
+            return signed(*answer)
+
+        device = Device(gateway.url, get_token=get_token, reconnect=FAST)
         events = device.events()
         async with device:
             assert [type(await anext(events)) for _ in range(2)] == [Connecting, Connected]

@@ -17,8 +17,8 @@ from .pressing import ask, insist, ready
 
 DEVICES = 100
 # Pressed at once after each other; the second moves the event by this much.
-MOVED = {"stage": "live", "window_s": 0.3, "in_s": 3, "force": True, "reason": "a test"}
-OLD = {**MOVED, "in_s": 1.5}
+MOVED = {"stage": "live", "window_s": 0.3, "in_s": 8, "force": True, "reason": "a test"}
+OLD = {**MOVED, "in_s": 4}
 
 
 async def dead_before(made: Product, crowd: WatchedSwarm) -> None:

@@ -40,7 +40,8 @@ async def test_a_stopped_store_degrades_the_gateway_which_keeps_its_devices_and_
         await until(lambda: crowd.shows() == {"live"}, "the next stage")
         assert_once_each(crowd, first, pressed)
         await until(lambda: said[-1] is Health.OK, "the gateway to recover")
-        assert said == [Health.OK, Health.DEGRADED, Health.OK], "never unready: all gateways are in that boat"
+        # A machine that was held up may have had it degraded more than once.
+        assert set(said) == {Health.OK, Health.DEGRADED}, "never unready: all gateways are in that boat"
         assert not crowd.tally.closes
 
 
