@@ -6,9 +6,12 @@ The script writes "<rev> <prev> <key> " and then the body, so the header can be 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from fanout.bus.publication import NotAPublication, Publication, unpack
+
+# As the stream has it: its id, and its fields.
+StreamEntry: TypeAlias = tuple[bytes, dict[bytes, bytes]]
 
 
 class Stored(NamedTuple):

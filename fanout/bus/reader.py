@@ -20,17 +20,17 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.resources import files
-from typing import Any, Final
+from typing import Final
 
 import structlog
 from redis.exceptions import NoPermissionError
 
 from fanout import keyspace, limits
 from fanout.bus.clock import StoreClock
-from fanout.bus.entry import Stored, from_doorbell, from_stream, read_retained, rev_of
+from fanout.bus.entry import Stored, StreamEntry, from_doorbell, from_stream, read_retained, rev_of
 from fanout.bus.publication import Closed, NotAPublication, Publication
 from fanout.bus.publisher import Publisher, PutBack
-from fanout.bus.retained import lost, needed
+from fanout.bus.retained import lost, needed, struck
 from fanout.bus.tasks import cancelled, until_ended
 from fanout.connect import STORE_ERRORS, Commands
 from fanout.slots import backoff_ms
@@ -246,30 +246,34 @@ class Reader:
         """Read the stream from our place; reload the retained state where the chain does not join up."""
         self._reading = True
         try:
-            missed = False
+            position, missed = self.position, list[StreamEntry]()
             while self._synced:
                 # From our own entry on: if the log still has it, whatever follows it there joins up.
-                entries: Any = await commands.xrange(keyspace.LOG, min=f"{self.position}-0", count=_READ_MAX)
-                if not (_joins(entries[0], self.position) if entries else self.position == 0):
+                entries: list[StreamEntry] = await commands.xrange(keyspace.LOG, min=f"{position}-0", count=_READ_MAX)
+                if not (_joins(entries[0], position) if entries else position == 0):
                     break
-                news = [entry for entry in entries if rev_of(entry[0]) > self.position]
-                if not news:
+                more = [entry for entry in entries if rev_of(entry[0]) > position]
+                if not more:
+                    self._apply_all(missed)
                     return
-                self.gaps += not missed
-                missed = True
-                for stream_id, fields in news:
-                    self._apply_entry(stream_id, fields)
+                missed += more
+                position = rev_of(missed[-1][0])
             await self._reload(commands)
             self._synced = True
         finally:
             self._reading = False
 
-    def _apply_entry(self, stream_id: bytes, fields: dict[bytes, bytes]) -> None:
-        try:
-            self._apply(from_stream(stream_id, fields))
-        except NotAPublication as exc:
-            log.warning("unreadable publication", error=str(exc))
+    def _apply_all(self, entries: list[StreamEntry]) -> None:
+        """Take the next entries of the log, all there are."""
+        self.gaps += bool(entries)
+        news: list[Publication] = []
+        for stream_id, fields in entries:
             self._seen(rev_of(stream_id))
+            try:
+                news.append(from_stream(stream_id, fields))
+            except NotAPublication as exc:
+                log.warning("unreadable publication", error=str(exc))
+        self._take_all(news)
 
     def _seen(self, rev: int) -> None:
         self._known.append(rev)
@@ -280,17 +284,25 @@ class Reader:
         self._seen(publication.rev)
         self._take(publication)
 
-    def _take(self, publication: Publication) -> None:
+    def _take_all(self, news: list[Publication]) -> None:
+        """Take what came together, by revision: nobody is told to act on what is struck by what came with it."""
+        over = struck(news)
+        for publication in news:
+            self._take(publication, tell=publication.rev not in over)
+
+    def _take(self, publication: Publication, *, tell: bool = True) -> None:
         """Remember what stands, tell the owner."""
         if any(held.rev == publication.rev for held in self.retained.get(publication.campaign, ())):
             return  # what we put back ourselves comes round again
         self._retain(publication)
-        self._on_publication(publication)
+        if tell:
+            self._on_publication(publication)
 
     def _retain(self, publication: Publication) -> None:
         # One that was put back under a later revision takes its own place.
         held = [p for p in self.retained.get(publication.campaign, []) if p.key != publication.key]
-        self.retained[publication.campaign] = needed([*held, publication], self.now_ms())
+        # As of its publication, not as of now: what was to begin after that may be struck by what is read next.
+        self.retained[publication.campaign] = needed([*held, publication], publication.rev)
         oldest = self.now_ms() - limits.CLOSED_RETENTION_S * 1000
         for campaign, kept in list(self.retained.items()):
             if isinstance(kept[-1], Closed) and kept[-1].rev < oldest:
@@ -311,8 +323,7 @@ class Reader:
             await asyncio.sleep(_RETRY_BASE_MS / 1000)
             head, stored = await self._look(commands)
         found = sorted((s.publication for s in stored if s.publication is not None), key=lambda p: p.rev)
-        for publication in [p for p in found if p.rev > _newest(self.retained.get(p.campaign, []))]:
-            self._take(publication)
+        self._take_all([p for p in found if p.rev > _newest(self.retained.get(p.campaign, []))])
         self._known.clear()
         self._known.extend(p.rev for p in found)
         self._seen(head)
@@ -357,7 +368,7 @@ class Reader:
             self._on_state(state)
 
 
-def _joins(entry: tuple[bytes, dict[bytes, bytes]], position: int) -> bool:
+def _joins(entry: StreamEntry, position: int) -> bool:
     """Tell whether a stream that begins with this entry goes on from our position without a gap."""
     stream_id, fields = entry
     return rev_of(stream_id) == position or fields.get(b"prev") == str(position).encode()

@@ -26,7 +26,8 @@ def needed(publications: Iterable[Publication], now_ms: int) -> list[Publication
 
     Args:
         publications: Of one campaign, in any order, duplicates allowed.
-        now_ms: The server's clock, Unix ms; a later clock only ever drops more.
+        now_ms: Unix ms by the server's clock, and no later than what may be published next; a later clock only ever
+            drops more.
     """
     by_rev = {p.rev: p for p in publications}
     ordered = [by_rev[rev] for rev in sorted(by_rev)]
@@ -45,6 +46,17 @@ def needed(publications: Iterable[Publication], now_ms: int) -> list[Publication
         *(p for p in stage_lane if p.rev >= history),
     ]
     return sorted(kept, key=lambda p: p.rev)
+
+
+def struck(publications: Iterable[Publication]) -> set[int]:
+    """Return the revisions of those activations that others among these, cancels and closes too, leave nothing of."""
+    by_campaign: dict[str, list[Publication]] = {}
+    for publication in publications:
+        by_campaign.setdefault(publication.campaign, []).append(publication)
+    over: set[int] = set()
+    for ours in by_campaign.values():
+        over |= {p.rev for p in ours if isinstance(p, Activated)} - {p.rev for p in _stands(ours)}
+    return over
 
 
 class Lost(NamedTuple):

@@ -11,12 +11,12 @@ from support.waiting import PATIENCE_S, until
 
 from fanout import keyspace
 from fanout.bus.publisher import Publisher
-from fanout.bus.reader import BusState
+from fanout.bus.reader import BusState, Reader
 from fanout.bus.retained import needed
 from fanout.embedded import EmbeddedValkey
 
 from .following import PROBE_INTERVAL_S, SILENCE_S, Follower, Wire, following
-from .publications import HOUR_MS, activated, closed, log_of, prefetched, retained_in, stands_in
+from .publications import HOUR_MS, activated, cancelled, closed, log_of, prefetched, retained_in, stands_in
 
 
 async def everything_was_heard_once(follower: Follower, redis: Redis) -> None:
@@ -228,3 +228,43 @@ async def test_a_reader_that_ends_leaves_no_connection(valkey: EmbeddedValkey, r
 
 def test_the_probes_here_are_short() -> None:
     assert PROBE_INTERVAL_S < SILENCE_S <= 2
+
+
+async def test_nobody_is_told_to_do_what_was_struck_while_a_reader_was_away(
+    valkey: EmbeddedValkey, redis: Redis
+) -> None:
+    publisher = Publisher(redis)
+    async with Wire(valkey.socket_path) as wire, following(wire.url) as follower:
+        now_ms = await publisher.now_ms()
+        shown = await publisher.publish(activated(at=now_ms - HOUR_MS))
+        await follower.reaches(shown.rev)
+        await wire.cut()
+        await follower.becomes(BusState.DEGRADED)
+        # By the time it is back, their instants have come: devices would act on them at once.
+        armed = await publisher.publish(activated(at=now_ms + HOUR_MS))
+        moved = await publisher.publish(activated(at=now_ms + HOUR_MS))
+        await publish(redis, 250)  # more than is read at once
+        cancel = await publisher.publish(cancelled())
+        await publisher.publish(activated("gone", at=now_ms - HOUR_MS))
+        closing = await publisher.publish(closed("gone"))
+        await wire.restore()
+        await follower.reaches(closing.rev)
+        of_both = [p.rev for p in follower.seen if p.campaign in ("cup", "gone")]
+        assert of_both == [shown.rev, cancel.rev, closing.rev]
+        # Whoever comes next is told all of it, in one message.
+        assert [p.rev for p in follower.reader.retained["cup"]] == [shown.rev, armed.rev, moved.rev, cancel.rev]
+        assert follower.reader.retained == await retained_in(redis)
+
+
+async def test_a_reader_that_starts_after_the_instant_of_what_was_struck_knows_what_stands(
+    valkey: EmbeddedValkey, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publisher = Publisher(redis)
+    now_ms = await publisher.now_ms()
+    shown = await publisher.publish(activated(at=now_ms - HOUR_MS))
+    armed = await publisher.publish(activated(at=now_ms + HOUR_MS))
+    cancel = await publisher.publish(cancelled())
+    monkeypatch.setattr(Reader, "now_ms", lambda _: now_ms + 2 * HOUR_MS)
+    async with following(valkey.url) as follower:
+        assert [p.rev for p in follower.reader.retained["cup"]] == [shown.rev, armed.rev, cancel.rev]
+        assert [p.rev for p in follower.seen] == [shown.rev, cancel.rev]

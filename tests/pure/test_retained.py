@@ -15,7 +15,7 @@ from fanout import wire
 from fanout.arming import history_before, standing
 from fanout.bus.entry import Stored
 from fanout.bus.publication import Activated, Cancelled, Closed, Prefetched, Publication, Variant
-from fanout.bus.retained import Lost, lost, needed
+from fanout.bus.retained import Lost, lost, needed, struck
 
 from . import strategies as some
 
@@ -140,6 +140,24 @@ def test_what_was_dropped_is_never_missed_whatever_is_published_next(log: Log, d
     after = [p for p in log if p.rev > dropped_at]
     now = max([now, dropped_at, *(p.rev for p in log)])
     assert stands(needed([*needed(before, dropped_at), *after], now)) == stands(needed(log, now))
+
+
+@given(logs(), times)
+@example([activated(1, at=1), activated(2, at=30), cancelled(20)], 40)
+@example([activated(1, at=1), activated(2, at=30), activated(20, at=20, share=0.5)], 40)
+def test_who_takes_one_after_the_other_misses_nothing_however_late_it_is(log: Log, now: int) -> None:
+    now = max([now, *(p.rev for p in log)])
+    kept: Log = []
+    for publication in log:
+        kept = needed([*kept, publication], publication.rev)
+    assert needed(kept, now) == needed(log, now)
+
+
+@given(logs())
+def test_what_is_struck_among_what_comes_together_is_what_does_not_stand(log: Log) -> None:
+    assert struck(log) == {p.rev for p in log if isinstance(p, Activated)} - set(stands(log))
+    elsewhere = [msgspec.structs.replace(p, campaign="d", rev=p.rev + 1_000) for p in log]
+    assert struck(log + elsewhere) == struck(log) | struck(elsewhere)
 
 
 # --- What is to be put back.
