@@ -45,6 +45,7 @@ class Fleet(Network):
         published: By key, with its first revision, in that order.
         accepted: Keys somebody vouched for.
         doomed: Keys that the store and every gateway that had heard them have lost: no promise covers that.
+        caught_up: Every gateway has read everything since the store last lost something.
         renamed: When keys were first put back under a later revision than their own, because another campaign had
             moved on.
         checked: Campaigns found in the right stage at the end.
@@ -66,6 +67,7 @@ class Fleet(Network):
         self.published: dict[str, Publication] = {}
         self.accepted: set[str] = set()
         self.doomed: set[str] = set()
+        self.caught_up = True
         self.renamed: dict[str, float] = {}
         self.key_of: dict[int, str] = {}  # by revision, as gateways were told
         self.shown: dict[tuple[str, str], int] = {}  # flips by device and key
@@ -127,8 +129,15 @@ class Fleet(Network):
         """Tell whether this may be shown again: put back as news, because those who showed newer were not everyone.
 
         The newer one is a share's, or began only after this had been put back; then it is shown again in its turn.
+        Or it was a close, which a gateway that put this back had not heard of; it comes back after it.
         """
         since = self.renamed.get(activation.key)
+        closed = any(
+            isinstance(p, Closed) and p.campaign == activation.campaign and p.rev > activation.rev
+            for p in self.published.values()
+        )
+        if since is not None and closed:
+            return True
         others = [
             p for p in self.published.values() if isinstance(p, Activated) and p.campaign == activation.campaign
         ]
@@ -235,6 +244,11 @@ class Fleet(Network):
 
     def in_store(self, key: str) -> bool:
         return keyspace.outcome(key) in self.store.data.outcomes
+
+    def note_who_is_behind(self) -> None:
+        """See whether every gateway is where the log is."""
+        head = self.store.data.head
+        self.caught_up |= all(g.inbox is not None and g.synced and g.reader.position == head for g in self.gateways)
 
     def count_the_lost(self) -> None:
         """Note what nobody holds any more: no promise covers the store and every gateway that had seen it."""
