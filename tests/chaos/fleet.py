@@ -45,7 +45,7 @@ class Fleet(Network):
         published: By key, with its first revision, in that order.
         accepted: Keys somebody vouched for.
         doomed: Keys that the store and every gateway that had heard them have lost: no promise covers that.
-        caught_up: Every gateway has read everything since the store last lost something.
+        caught_up: Since the store last lost something, every gateway has read everything, and all they hold is back.
         renamed: When keys were first put back under a later revision than their own, because another campaign had
             moved on.
         checked: Campaigns found in the right stage at the end.
@@ -246,9 +246,15 @@ class Fleet(Network):
         return keyspace.outcome(key) in self.store.data.outcomes
 
     def note_who_is_behind(self) -> None:
-        """See whether every gateway is where the log is."""
+        """See whether every gateway is where the log is, and the store has all that any of them holds."""
         head = self.store.data.head
-        self.caught_up |= all(g.inbox is not None and g.synced and g.reader.position == head for g in self.gateways)
+        self.caught_up |= all(
+            gateway.inbox is not None
+            and gateway.synced
+            and gateway.reader.position == head
+            and all(self.in_store(p.key) for kept in gateway.reader.retained.values() for p in kept)
+            for gateway in self.gateways
+        )
 
     def count_the_lost(self) -> None:
         """Note what nobody holds any more: no promise covers the store and every gateway that had seen it."""

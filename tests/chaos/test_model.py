@@ -184,8 +184,10 @@ class Machine(RuleBasedStateMachine):
     def a_gateway_will_lose_the_store_in_the_middle(self, number: int, commands: int) -> None:
         self.fleet.gateways[number].client.patience = commands
 
-    # One loss at a time: what goes back under a later revision, and is lost again before every gateway has heard of
-    # that, may be taken for newer than what only a gateway that was behind holds. Nothing is promised of that.
+    # One loss at a time. What goes back under a later revision, and is lost again before every gateway has heard of
+    # that, may be taken for newer than what only a gateway that was behind holds; and what did not go back, because
+    # something newer was there, may do so once that is lost, to those alone who have not heard of it. Nothing is
+    # promised of that.
 
     @precondition(lambda self: self.fleet.caught_up)
     @rule(lag=st.integers(0, 4))
