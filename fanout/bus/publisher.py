@@ -291,7 +291,7 @@ class Publisher:
 
 
 async def _asked(raw: Any, *command: str | int) -> Any:
-    """Return the answer to a command on this very connection, which is not made anew if it has ended."""
+    """Return the answer to a command on this very connection; fails where a client would reconnect and ask again."""
     await raw.send_command(*command)
     return await raw.read_response()
 

@@ -132,16 +132,13 @@ class Fleet(Network):
         Or it was a close, which a gateway that put this back had not heard of; it comes back after it.
         """
         since = self.renamed.get(activation.key)
-        closed = any(
-            isinstance(p, Closed) and p.campaign == activation.campaign and p.rev > activation.rev
-            for p in self.published.values()
-        )
-        if since is not None and closed:
+        if since is None:
+            return False
+        ours = [p for p in self.published.values() if p.campaign == activation.campaign]
+        if any(isinstance(p, Closed) and p.rev > activation.rev for p in ours):
             return True
-        others = [
-            p for p in self.published.values() if isinstance(p, Activated) and p.campaign == activation.campaign
-        ]
-        return since is not None and any(
+        others = [p for p in ours if isinstance(p, Activated)]
+        return any(
             (p.share < 1 or p.at > since)
             if p.rev > activation.rev
             else p.key in self.renamed and (device, p.key) in self.shown

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from contextlib import suppress
 from typing import Any
 
 import psutil
@@ -12,7 +11,7 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from support.product import Product, product
 from support.stack import connecting, receive
-from support.waiting import until
+from support.waiting import settled
 from support.web import web
 
 from fanout import __version__
@@ -112,17 +111,13 @@ async def test_a_running_product_tells_every_documented_metric_and_no_other_and_
             ("fanout_gateway_bus_gaps_total", ""): 0,
             ("fanout_gateway_info", f"version={__version__}"): 1,
         }
-        told: dict[str, Metric] = {}
-
-        async def counted() -> bool:
-            # Each worker tells what it has counted when its turn comes, and hears the last press when it can; how
-            # late its loop is it measures once in a while.
-            told.clear()
-            told.update(await scraped(gateway.admin_url))
-            return found(told, exact) == exact and value(told, "fanout_gateway_loop_lag_seconds_count") > 0
-
-        with suppress(AssertionError):
-            await until(counted, "everything in the metrics", poll_s=0.1)
+        # Each worker tells what it has counted when its turn comes, and hears the last press when it can; how late
+        # its loop is it measures once in a while.
+        told = await settled(
+            lambda: scraped(gateway.admin_url),
+            lambda told: found(told, exact) == exact and value(told, "fanout_gateway_loop_lag_seconds_count") > 0,
+            poll_s=0.1,
+        )
         assert found(told, exact) == exact
         assert undocumented(told, GATEWAY) == []
         assert 0 < value(told, "fanout_gateway_handshake_seconds_sum") < 10
@@ -147,13 +142,7 @@ async def test_a_running_product_tells_every_documented_metric_and_no_other_and_
             ("fanout_control_publish_seconds_count", ""): 5,
         }
 
-        async def sampled() -> bool:
-            # The fleet is looked at seldom, and an instant has to pass.
-            told.clear()
-            told.update(await scraped(p.control_url))
-            return found(told, exact) == exact
-
-        with suppress(AssertionError):
-            await until(sampled, "everything in the metrics", poll_s=0.1)
+        # The fleet is looked at seldom, and an instant has to pass.
+        told = await settled(lambda: scraped(p.control_url), lambda told: found(told, exact) == exact, poll_s=0.1)
         assert found(told, exact) == exact
         assert undocumented(told, CONTROL) == []

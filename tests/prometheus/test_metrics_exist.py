@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from contextlib import suppress
 from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 from support.product import Product, product
 from support.stack import connecting, receive
-from support.waiting import until
+from support.waiting import settled
 from support.web import web
 
 from .rules import DASHBOARDS, Selector, alerts, every_rule, grouping_labels, panel_expressions, selectors
@@ -91,15 +90,8 @@ async def test_every_metric_that_is_asked_for_exists_in_a_running_process() -> N
         await a_night(running)
         # What a metric is read from becomes true one after the other: counted a second or two later, some only once
         # an instant has passed. So it is the whole that is waited for, and what is still missing then is told.
-        missed: set[str] = set()
-
-        async def all_there() -> bool:
-            missed.clear()
-            missed.update(faults(await scraped(running)))
-            return not missed
-
-        with suppress(AssertionError):
-            await until(all_there, "every metric", poll_s=0.5)
+        there = await settled(lambda: scraped(running), lambda told: not faults(told), poll_s=0.5)
+    missed = faults(there)
     assert not missed, "\n".join(sorted(missed))
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from contextlib import suppress
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -32,3 +33,16 @@ async def until(
             return value
         assert time.monotonic() < deadline, f"waited {timeout_s:g} s for {what or check!r}; last: {value!r}"
         await asyncio.sleep(poll_s)
+
+
+async def settled(ask: Callable[[], Awaitable[T]], good: Callable[[T], Any], poll_s: float) -> T:
+    """Return the first answer that is good, or the last one if none was in time: for an assertion that shows it."""
+    answers: list[T] = []
+
+    async def come() -> bool:
+        answers[:] = [await ask()]
+        return bool(good(answers[0]))
+
+    with suppress(AssertionError):
+        await until(come, poll_s=poll_s)
+    return answers[0]
